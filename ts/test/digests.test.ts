@@ -196,7 +196,7 @@ it('is the same over ssh, through rclone and on Azure', async () => {
   const places: [string, NodeJS.ProcessEnv | undefined][] = [
     [`sftp://there${tree}`, await sshd()],
     [`rclone::local:${tree}`, { RCLONE_CONFIG: '/dev/null' }],
-    ['az://container/p', await azurite()],
+    ['az://container/p', (await azurite())?.env],
   ];
   for (const [place, env] of places) {
     if (env === undefined) continue;

@@ -15,7 +15,7 @@ import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { filesystem } from '../src/filesystem.js';
 import { locate, urlOf } from '../src/stores/urls.js';
-import { azurite } from './rig/azurite.js';
+import { azurite, type Sums } from './rig/azurite.js';
 import { ceph } from './rig/ceph.js';
 import { KEY, SECRET, s3 } from './rig/s3.js';
 import { sshd } from './rig/sshd.js';
@@ -43,6 +43,46 @@ function filesOf(root: string): Record<string, string> {
   const entries = readdirSync(root, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
   const paths = entries.map((entry) => join(entry.parentPath, entry.name)).sort();
   return Object.fromEntries(paths.map((path) => [path.slice(root.length + 1), readFileSync(path, 'utf8')]));
+}
+
+/**
+ * An ssh that has the system's SFTP server behind it, and kills whoever started it when request `KILL_AT` that changes
+ * something is done and not answered.
+ */
+function hostThatKills(): NodeJS.ProcessEnv | undefined {
+  const server = ['/usr/lib/openssh/sftp-server', '/usr/libexec/openssh/sftp-server'].find(existsSync);
+  if (server === undefined) {
+    console.log('skip: there is no sftp-server');
+    return undefined;
+  }
+  const bin = scratch();
+  const changing = [3, 4, 6, 9, 10, 13, 14, 15, 18, 200];
+  writeFileSync(
+    join(bin, 'ssh'),
+    `#!${process.execPath}
+const server = require('node:child_process').spawn('${server}', [], { stdio: ['pipe', 'pipe', 'inherit'] });
+let [left, held, over] = [Number(process.env.KILL_AT ?? Infinity), Buffer.alloc(0), false];
+server.stdout.on('data', (chunk) => over || process.stdout.write(chunk));
+server.on('close', () => {
+  if (over) process.kill(process.ppid, 'SIGKILL');
+  process.exit();
+});
+process.stdin.on('end', () => server.stdin.end());
+process.stdin.on('data', (chunk) => {
+  held = Buffer.concat([held, chunk]);
+  while (!over && held.length >= 5 && held.length >= 4 + held.readUInt32BE()) {
+    const packet = held.subarray(0, 4 + held.readUInt32BE());
+    held = held.subarray(packet.length);
+    if (${JSON.stringify(changing)}.includes(packet[4])) left -= 1;
+    over = left === 0;
+    server.stdin.write(packet);
+    if (over) server.stdin.end();
+  }
+});
+`,
+    { mode: 0o755 },
+  );
+  return { PATH: `${bin}:${process.env.PATH}` };
 }
 
 type Env = NodeJS.ProcessEnv;
@@ -229,6 +269,28 @@ describe('a host over ssh', () => {
     expect([readdirSync(there), readFileSync(join(there, 'big')).equals(big)]).toEqual([['big'], true]);
   }, 60_000);
 
+  it('is killed at each of its requests that change something, leaves nothing that looks whole and is not, and goes on', async () => {
+    const env = hostThatKills();
+    if (!env) return;
+    const files = { a: '1', 'd/big': Buffer.alloc(300_000, 'k'), 'd/c': '2' };
+    const source = put(scratch(), files);
+    for (let at = 1, whole = false; !whole; at += 1) {
+      const there = put(scratch(), { a: 'old', extra: 'x' });
+      const args = ['sync', '-j1', '--delete', source, place(there)];
+      whole = (await run(args, { env: { ...env, KILL_AT: String(at) } })).code === 0;
+      // Nothing has a name that is not whole, and nothing goes before all is there.
+      const shown = Object.entries(filesOf(there)).filter(([name]) => !/(^|\/)\.bh-/.test(name));
+      const wrong = shown.filter(
+        ([name, text]) => text !== String(files[name as keyof typeof files] ?? { a: 'old', extra: 'x' }[name]),
+      );
+      const old = shown.filter(([name, text]) => name === 'a' && text === 'old').map(([name]) => name);
+      expect([at, wrong.map(([name]) => name).filter((name) => !old.includes(name))]).toEqual([at, []]);
+      const again = await run(args, { env });
+      expect([at, again.code], again.stderr).toEqual([at, 0]);
+      expect(filesOf(there)).toEqual(filesOf(source));
+    }
+  }, 600_000);
+
   it('says why there is none', async () => {
     const env = await sshd();
     if (!env) return;
@@ -247,8 +309,9 @@ describe('a host over ssh', () => {
 
 describe('Azure', () => {
   it('is synced both ways, with times, in blocks, and nothing is done twice', async () => {
-    const env = await azurite();
-    if (!env) return;
+    const server = await azurite();
+    if (!server) return;
+    const { env } = server;
     const { 'l\nf': _, ...files } = FILES;
     const source = put(scratch(), files);
     put(source, { big: Buffer.alloc(12 * MIB, 'blocks') });
@@ -275,7 +338,139 @@ describe('Azure', () => {
     expect([none.code, none.stderr.includes('ContainerNotFound')], none.stderr).toEqual([23, true]);
     const wrong = await run(['list', 'az://container/p'], { env: { ...env, AZURE_STORAGE_KEY: 'AAAA' } });
     expect([wrong.code === 0, wrong.stderr.includes('AAAA')], wrong.stderr).toEqual([false, false]);
-  }, 120_000);
+  }, 300_000);
+
+  it.each<[Sums, string]>([
+    ['checked', 'x-ms-content-crc64'],
+    ['ignored', 'content-md5'],
+    ['refused', 'content-md5'],
+  ])(
+    'finds a bit that flips on its way up, where a CRC-64 is %s',
+    async (sums, header) => {
+      const server = await azurite(sums);
+      if (!server) return;
+      const { env } = server;
+      const source = put(scratch(), { small: '1', big: Buffer.alloc(12 * MIB, 'blocks') });
+      // A block, and a blob in one request: each time.
+      server.plan = ({ method, url }) =>
+        method === 'PUT' && !url.includes('probe') && (url.endsWith('/small') || url.includes('comp=block&'))
+          ? 'up'
+          : undefined;
+      const bad = await run(['sync', '--chunk-size', '5M', '--backoff', '0', source, 'az://container/p'], { env });
+      expect([bad.code, (await run(['list', 'az://container/p'], { env })).code], bad.stderr).toEqual([23, 23]);
+      server.plan = () => undefined;
+      const good = await run(['sync', '--chunk-size', '5M', source, 'az://container/p'], { env });
+      // It was checked on its way, so nothing is read back.
+      expect([good.code, good.stderr.includes('checks nothing')], good.stderr).toEqual([0, false]);
+      expect([...server.sums]).toEqual([header]);
+      const back = scratch();
+      expect((await run(['sync', 'az://container/p', back], { env })).code).toBe(0);
+      expect(filesOf(back)).toEqual(filesOf(source));
+    },
+    300_000,
+  );
+
+  it('goes on with a large blob, from the blocks that the server has, and settles a lost answer', async () => {
+    const server = await azurite('checked');
+    if (!server) return;
+    const { env } = server;
+    const big = Buffer.alloc(27 * MIB, 'blocks');
+    const [source, state] = [put(scratch(), { big }), scratch()];
+    const args = ['sync', '-j1', '--chunk-size', '5M', '--memory', '5M', '--state-dir', state, '--backoff', '0'];
+    const blocks = () => server.asked.filter((ask) => ask.includes('comp=block&')).length;
+    let child: ChildProcess | undefined;
+    server.plan = () => {
+      if (blocks() === 4) child?.kill('SIGKILL');
+      return undefined;
+    };
+    const onStart = (started: ChildProcess) => {
+      child = started;
+    };
+    await run([...args, source, 'az://container/p'], { env, onStart });
+    await server.idle();
+    expect(blocks()).toBe(4);
+    // The answer that all of it is there is lost, each time.
+    server.plan = ({ method, url }) => (method === 'PUT' && url.includes('comp=blocklist') ? 'lost' : undefined);
+    const done = await run([...args, source, 'az://container/p'], { env });
+    expect([done.code, blocks(), done.stderr.includes('20.0 MiB')], done.stderr).toEqual([0, 6, true]);
+    expect(readdirSync(join(state, 'uploads'))).toEqual([]);
+    server.plan = () => undefined;
+    const back = scratch();
+    expect((await run(['sync', 'az://container/p', back], { env })).code).toBe(0);
+    expect(readFileSync(join(back, 'big')).equals(big)).toBe(true);
+    // Another content of the same length and time: none of its blocks are those.
+    put(source, { big: Buffer.alloc(27 * MIB, 'others') });
+    server.plan = () => {
+      if (blocks() === 9) child?.kill('SIGKILL');
+      return undefined;
+    };
+    await run([...args, source, 'az://container/q'], { env, onStart });
+    await server.idle();
+    server.plan = () => undefined;
+    put(source, { big });
+    const anew = await run([...args, source, 'az://container/q'], { env });
+    expect([anew.code, blocks()], anew.stderr).toEqual([0, 9 + 6]);
+    const files = filesystem('az://container/q', { environment: env });
+    expect((await files.cat('big')).equals(big)).toBe(true);
+  }, 300_000);
+
+  it('is killed at each of its requests, leaves nothing that looks whole and is not, and goes on', async () => {
+    const server = await azurite('checked');
+    if (!server) return;
+    const { env } = server;
+    const files = { a: '1', big: Buffer.alloc(11 * MIB, 'k'), c: '2' };
+    const [source, old] = [put(scratch(), files), put(scratch(), { a: 'old' })];
+    const contents = async (place: string) => {
+      const there = filesystem(place, { environment: env });
+      const names = (await there.find()).map(({ name }) => name).filter((name) => !name.includes('.bulkhaul-probe-'));
+      return Object.fromEntries(await Promise.all(names.map(async (name) => [name, await there.cat(name)] as const)));
+    };
+    for (let at = 1, whole = false; !whole; at += 1) {
+      const place = `az://container/p${at}`;
+      await filesystem(place, { environment: env }).put(join(old, 'a'), 'a');
+      const args = ['sync', '-j1', '--chunk-size', '5M', source, place];
+      let child: ChildProcess | undefined;
+      const from = server.asked.length;
+      server.plan = () => {
+        if (server.asked.length - from === at) child?.kill('SIGKILL');
+        return undefined;
+      };
+      const onStart = (started: ChildProcess) => {
+        child = started;
+      };
+      whole = (await run(args, { env, onStart })).code === 0;
+      await server.idle();
+      server.plan = () => undefined;
+      const wrong = Object.entries(await contents(place)).filter(
+        ([name, content]) =>
+          !content.equals(Buffer.from(files[name as keyof typeof files] ?? '')) &&
+          !(name === 'a' && String(content) === 'old'),
+      );
+      expect([at, wrong.map(([name]) => name)]).toEqual([at, []]);
+      const again = await run(args, { env });
+      expect([at, again.code], again.stderr).toEqual([at, 0]);
+      expect(Object.keys(await contents(place))).toEqual(['a', 'big', 'c']);
+    }
+  }, 600_000);
+
+  it('takes no listing for whole that breaks off, and removes nothing by it', async () => {
+    const server = await azurite();
+    if (!server) return;
+    const { env } = server;
+    const source = put(scratch(), { a: '1', b: '2' });
+    expect((await run(['sync', source, 'az://container/from'], { env })).code).toBe(0);
+    const there = put(scratch(), { a: '1', old: '2' });
+    for (const fault of ['cut', 'reset', 'lost'] as const) {
+      server.plan = ({ url }) => (url.includes('comp=list&') ? fault : undefined);
+      const bad = await run(['sync', '--delete', '--backoff', '0', 'az://container/from', there], { env });
+      expect([fault, bad.code === 0, filesOf(there)], bad.stderr).toEqual([fault, false, { a: '1', old: '2' }]);
+      // For a moment only, it does no harm.
+      server.plan = ({ url, nth }) => (url.includes('comp=list&') && nth % 2 === 1 ? fault : undefined);
+    }
+    server.plan = () => undefined;
+    const good = await run(['sync', '--delete', 'az://container/from', there], { env });
+    expect([good.code, filesOf(there)], good.stderr).toEqual([0, { a: '1', b: '2' }]);
+  }, 300_000);
 });
 
 const S5CMD = fileURLToPath(new URL('../../.setup/s5cmd/s5cmd/bin/s5cmd', import.meta.url));
@@ -362,7 +557,7 @@ describe('each server carries a name as it is, or it is an error that names it:'
     // Its listings put U+FFFD for what XML can't carry.
     ['versitygw', async () => (await versitygw())?.env, () => 's3://bucket/p', (name) => !name.includes('\u0001')],
     ['Ceph', ceph, () => 's3://bucket/p', (name) => !name.includes('\u0001')],
-    ['Azurite', () => azurite(), () => 'az://container/p', () => true],
+    ['Azurite', async () => (await azurite())?.env, () => 'az://container/p', () => true],
     ['sshd', sshd, () => `sftp://there${scratch()}/p`, () => true],
     // Of what starts a program for each name, some.
     [

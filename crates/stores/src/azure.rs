@@ -1,10 +1,10 @@
 //! Azure: one prefix of one container of blobs, on Azure or a server that speaks as it does.
 //!
 //! Comes in: [`Config`], whose credential is account, key and shared access signature, and a prefix; goes out: a [`Store`]. A
-//! listing tells what is kept with each blob, so no question an entry is needed. What is sent goes with its CRC-64, which the
-//! server checks; that it does is asked before the first upload. A large blob comes together from blocks that nobody sees
+//! listing tells what is kept with each blob, so no question an entry is needed. What is sent goes with its CRC-64, or its
+//! MD5 where the server does not check that, which is asked before the first upload. A large blob comes together from blocks that nobody sees
 //! before all are named; what becomes of that is asked afterwards, by size and a token of our own, also where the answer was lost.
-//! Blocks that are never named go by themselves after a week.
+//! Blocks that are never named go by themselves after a week; until then the next run takes over those that it would send.
 
 mod upload;
 
@@ -17,16 +17,18 @@ use bulkhaul_engine::job::desk::Desk;
 use bytes::Bytes;
 use crc_fast::{CrcAlgorithm, checksum};
 use http::Method;
+use md5::{Digest as _, Md5};
 use object_store::azure::{AzureAccessKey, AzureAuthorizer, AzureCredential, split_sas};
 
-use self::upload::Blob;
+use self::upload::Blocks;
 use crate::objects::client::{
     Answer, Built, Client, Dialect, Fate, Request, Signing, Wrong, endpoint_of, fault, put_header,
 };
 use crate::objects::content::{self, Content};
 use crate::objects::listing::Pages;
+use crate::objects::upload::Upload;
 use crate::objects::xml::{self, Page};
-use crate::objects::{entry, facts_of};
+use crate::objects::{date_text, entry, facts_of, metadata};
 use crate::s3::Config;
 use crate::session::{Session, token};
 use crate::store::{Abilities, Entry, Facts, Gone, Listing, Reading, Store, Told, Writing};
@@ -39,6 +41,17 @@ const MOST_BLOCKS: u64 = 50_000;
 const VERSION: &str = "2023-11-03";
 /// The sum of a content that the server checks: CRC-64/NVME, its lowest byte first.
 const CRC_HEADER: &str = "x-ms-content-crc64";
+/// The same for a server that does not know that.
+const MD5_HEADER: &str = "content-md5";
+/// Names of what is kept with a blob.
+const KEPT: [&str; 6] = [
+    "x-ms-meta-bulkhaulid",
+    "x-ms-meta-mtime",
+    "x-ms-meta-mode",
+    "x-ms-meta-uid",
+    "x-ms-meta-gid",
+    "x-ms-meta-bulkhaulblake3",
+];
 
 /// How Azure is spoken to.
 struct Blobs {
@@ -50,10 +63,19 @@ struct Blobs {
 impl Dialect for Blobs {
     fn sign(&self, request: &Request, built: &mut Built) -> Result<(), String> {
         put_header(built, "x-ms-version", VERSION)?;
-        let has_crc = request.headers.iter().any(|(name, _)| *name == CRC_HEADER);
-        // Of nothing there is no sum.
-        if request.signing == Signing::Crc && !has_crc && !request.body.is_empty() {
-            put_header(built, CRC_HEADER, &crc_text(&request.body))?;
+        if request.method == Method::PUT && request.query.is_empty() {
+            put_header(built, "x-ms-blob-type", "BlockBlob")?;
+        }
+        let has = |wanted: &str| request.headers.iter().any(|(name, _)| *name == wanted);
+        match request.signing {
+            // Of nothing there is no sum.
+            _ if request.body.is_empty() => {}
+            Signing::Crc if !has(CRC_HEADER) => {
+                let crc = checksum(CrcAlgorithm::Crc64Nvme, &request.body);
+                put_header(built, CRC_HEADER, &crc_text(crc))?;
+            }
+            Signing::Md5 if !has(MD5_HEADER) => put_header(built, MD5_HEADER, &md5_text(&request.body))?,
+            _ => {}
         }
         let Some(credential) = &self.credential else {
             return Ok(());
@@ -87,14 +109,34 @@ impl Dialect for Blobs {
         entry(key, answer, size, facts)
     }
 
+    fn keeping(&self, facts: &Facts, token: &str) -> Vec<(&'static str, String)> {
+        metadata(KEPT, facts, token, date_text)
+    }
+
     fn remark(&self, code: &str, _answer: &Answer) -> Option<String> {
         (code == "ContainerNotFound").then(|| self.container.clone())
     }
 }
 
-/// A sum as headers have it.
-fn crc_text(bytes: &[u8]) -> String {
-    BASE64_STANDARD.encode(checksum(CrcAlgorithm::Crc64Nvme, bytes).to_le_bytes())
+/// A CRC-64/NVME as headers have it.
+fn crc_text(crc: u64) -> String {
+    BASE64_STANDARD.encode(crc.to_le_bytes())
+}
+
+/// The MD5 of a content as headers have it.
+fn md5_text(bytes: &[u8]) -> String {
+    BASE64_STANDARD.encode(Md5::digest(bytes))
+}
+
+/// What a server checks of what it is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Checks {
+    /// A CRC-64/NVME, as Azure.
+    Crc,
+    /// An MD5.
+    Md5,
+    /// Nothing.
+    Nothing,
 }
 
 /// Why the way to the server would change a name, or the server would not take it, or could not list it again.
@@ -122,8 +164,8 @@ pub struct Azure {
     /// Empty, or with a slash at its end.
     prefix: String,
     side: Side,
-    /// Whether the server checks sums; none: it was not asked yet.
-    checks: Mutex<Option<bool>>,
+    /// None: the server was not asked yet.
+    checks: Mutex<Option<Checks>>,
 }
 
 impl Azure {
@@ -195,37 +237,55 @@ impl Azure {
         }
     }
 
-    /// Whether the server checks what it is sent: asked once, by a blob that is there for a moment.
-    fn checks(&self) -> Result<bool, Stopped> {
+    /// What the server checks of what it is sent: asked once, by a blob that is there for a moment where it is not refused.
+    fn checks(&self) -> Result<Checks, Stopped> {
         let mut known = self.checks.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(checks) = *known {
             return Ok(checks);
         }
         let key = format!("{}.bulkhaul-probe-{}", self.prefix, token());
-        let wrong = Request {
+        let other = b"something else";
+        let wrong = |header, sum, signing| Request {
             method: Method::PUT,
             key: key.clone(),
             body: Bytes::from_static(b"What does this server check?"),
-            headers: vec![
-                ("x-ms-blob-type", "BlockBlob".to_owned()),
-                (CRC_HEADER, crc_text(b"something else")),
-            ],
-            signing: Signing::Crc,
+            headers: vec![(header, sum)],
+            signing,
             ..Request::default()
         };
-        let checks = match self.client.ask(&wrong)? {
+        let crc = wrong(
+            CRC_HEADER,
+            crc_text(checksum(CrcAlgorithm::Crc64Nvme, other)),
+            Signing::Crc,
+        );
+        let md5 = wrong(MD5_HEADER, md5_text(other), Signing::Md5);
+        let mut left = false;
+        let checks = match self.client.ask(&crc)? {
             Err(Wrong {
                 fate: Fate::Damaged, ..
-            }) => true,
-            Err(wrong) if wrong.status == 400 => true,
-            Err(wrong) => return Err(fault(Operation::Create, self.side, &wrong).into()),
-            Ok(_) => {
-                self.delete_one(&key)??;
-                false
+            }) => Checks::Crc,
+            // It does not know the header, or takes anything for it.
+            refused => {
+                left |= self.is_taken(refused)?;
+                let taken = self.is_taken(self.client.ask(&md5)?)?;
+                left |= taken;
+                if taken { Checks::Nothing } else { Checks::Md5 }
             }
         };
+        if left {
+            self.delete_one(&key)??;
+        }
         *known = Some(checks);
         Ok(checks)
+    }
+
+    /// Whether the server took what it should refuse; an error where it refused it for something else.
+    fn is_taken(&self, answer: Result<Answer, Wrong>) -> Result<bool, Stopped> {
+        match answer {
+            Ok(_) => Ok(true),
+            Err(wrong) if wrong.status == 400 || matches!(wrong.fate, Fate::Damaged | Fate::Unable) => Ok(false),
+            Err(wrong) => Err(fault(Operation::Create, self.side, &wrong).into()),
+        }
     }
 
     fn delete_one(&self, key: &str) -> Result<Result<Gone, Fault>, Stopped> {
@@ -244,12 +304,13 @@ impl Azure {
 
 impl Store for Azure {
     fn abilities(&self) -> Abilities {
+        let checks = *self.checks.lock().unwrap_or_else(PoisonError::into_inner);
         Abilities {
             directories: false,
             walks: false,
             retries: true,
             lists_mtime: true,
-            verifies: *self.checks.lock().unwrap_or_else(PoisonError::into_inner) == Some(true),
+            verifies: checks.is_some_and(|checks| checks != Checks::Nothing),
         }
     }
 
@@ -302,14 +363,17 @@ impl Store for Azure {
         _replaces: bool,
     ) -> Result<Box<dyn Writing + 's>, Stopped> {
         let whole = self.key(Operation::Create, key)?;
-        self.checks()?;
-        let in_blocks = size.is_none_or(|size| size > self.part_bytes(size));
-        let blob = Blob::begin(&self.session, &self.client, self.side, whole, key, facts);
-        Ok(if in_blocks {
-            Box::new(blob.in_blocks(size))
-        } else {
-            Box::new(blob)
-        })
+        let signing = match self.checks()? {
+            Checks::Crc => Signing::Crc,
+            Checks::Md5 | Checks::Nothing => Signing::Md5,
+        };
+        let names = (whole, key);
+        let upload = Upload::begin(&self.session, &self.client, self.side, names, facts, signing);
+        if size.is_none_or(|size| size > self.part_bytes(size)) {
+            let part = size.map_or(self.session.options.part, |size| self.part_bytes(size));
+            return Ok(Box::new(Blocks::begin(upload, size, part)?));
+        }
+        Ok(Box::new(upload))
     }
 
     fn delete(&self, keys: &[Vec<u8>], told: Told<'_>) -> Result<(), Stopped> {

@@ -1,12 +1,12 @@
 //! Stores of objects that are spoken to over HTTP: what they have in common.
 //!
 //! ```text
-//! s3   azure
-//!  └──┬──┘
-//! content   listing     bytes of an object, and what is there
-//!     └──┬──┘
-//!      client           requests, signed and tried again
-//!        └── xml        what is said
+//!   s3   azure
+//!    └──┬──┘
+//! upload   content   listing     bytes of an object, and what is there
+//!     └───────┬───────┘
+//!          client                requests, signed and tried again
+//!            └── xml             what is said
 //! ```
 //!
 //! What is kept with an object has the names and forms of rclone, so that each reads what the other wrote; those of s3fs are
@@ -16,6 +16,7 @@
 pub mod client;
 pub mod content;
 pub mod listing;
+pub mod upload;
 pub mod xml;
 
 use bulkhaul_engine::{Algorithm, Kind};

@@ -22,13 +22,14 @@ use md5::{Digest as _, Md5};
 use object_store::aws::{AwsAuthorizer, AwsCredential};
 use percent_encoding::utf8_percent_encode;
 
-use self::upload::Upload;
+use self::upload::Parts;
 use crate::objects::client::{
     Answer, Built, CRC_HEADER, Client, Dialect, Fate, PATH, Request, Signing, Wrong, crc_of, crc_text, endpoint_of,
     fault, put_header,
 };
 use crate::objects::content::{self, Content};
 use crate::objects::listing::Pages;
+use crate::objects::upload::Upload;
 use crate::objects::xml::{self, Page};
 use crate::objects::{entry, facts_of, metadata, time_text};
 use crate::session::{Session, token};
@@ -129,6 +130,10 @@ impl Dialect for Amazon {
         entry(key, answer, size, facts)
     }
 
+    fn keeping(&self, facts: &Facts, token: &str) -> Vec<(&'static str, String)> {
+        metadata(KEPT, facts, token, time_text)
+    }
+
     fn remark(&self, code: &str, answer: &Answer) -> Option<String> {
         let region = answer.header("x-amz-bucket-region");
         match region.filter(|region| *region != self.region) {
@@ -147,11 +152,6 @@ const KEPT: [&str; 6] = [
     "x-amz-meta-gid",
     "x-amz-meta-bulkhaulblake3",
 ];
-
-/// Headers that keep facts with an object.
-fn headers_of(facts: &Facts, token: &str) -> Vec<(&'static str, String)> {
-    metadata(KEPT, facts, token, time_text)
-}
 
 /// What a server checks of what it is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -476,10 +476,11 @@ impl Store for S3 {
             Checks::Crc => Signing::Crc,
             Checks::Hash | Checks::Nothing => Signing::Hashed,
         };
-        let upload = Upload::begin(&self.session, &self.client, self.side, whole, key, facts, signing);
+        let names = (whole, key);
+        let upload = Upload::begin(&self.session, &self.client, self.side, names, facts, signing);
         if size.is_none_or(|size| size > self.part_bytes(size)) {
             let part = size.map_or(self.session.options.part, |size| self.part_bytes(size));
-            return Ok(Box::new(upload.in_parts(size, part)?));
+            return Ok(Box::new(Parts::begin(upload, size, part)?));
         }
         Ok(Box::new(upload))
     }

@@ -36,7 +36,7 @@ pub struct Begun {
 }
 
 /// Words that `manner` may be.
-const MANNERS: [&str; 2] = ["crc", "hash"];
+const MANNERS: [&str; 3] = ["crc", "hash", "blocks"];
 
 impl Begun {
     fn line(&self) -> String {

@@ -398,7 +398,8 @@ function kept(request: IncomingMessage): Record<string, string> {
   return Object.fromEntries(metadata.map(([name, value]) => [name, String(value)]));
 }
 
-function flipped(bytes: Buffer): Buffer {
+/** With one bit that is another. */
+export function flipped(bytes: Buffer): Buffer {
   const copy = Buffer.from(bytes);
   const middle = copy.length >> 1;
   copy[middle] = (copy[middle] ?? 0) ^ 1;
@@ -450,8 +451,8 @@ const TABLE = Array.from({ length: 256 }, (_, byte) => {
   return [Number(crc >> 32n), Number(crc & 0xffffffffn)] as const;
 });
 
-/** A sum as headers have it. */
-function crc64(bytes: Buffer): string {
+/** A CRC-64/NVME as headers of S3 have it. */
+export function crc64(bytes: Buffer): string {
   let [high, low] = [0xffffffff, 0xffffffff];
   for (const byte of bytes) {
     const [tableHigh, tableLow] = TABLE[(low ^ byte) & 0xff] as readonly [number, number];

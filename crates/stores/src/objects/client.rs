@@ -18,7 +18,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::objects::xml::{self, Page};
 use crate::session::Session;
-use crate::store::Entry;
+use crate::store::{Entry, Facts};
 
 /// What stays as it is in a query (RFC 3986, unreserved).
 const QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
@@ -58,6 +58,9 @@ pub trait Dialect: Send + Sync {
     /// What the server says of an object of this size.
     fn entry(&self, key: &[u8], answer: &Answer, size: u64) -> Entry;
 
+    /// Headers that keep with an object what is known of it, and which writing it comes from.
+    fn keeping(&self, facts: &Facts, token: &str) -> Vec<(&'static str, String)>;
+
     /// What is to be said of an error beside its message.
     fn remark(&self, _code: &str, _answer: &Answer) -> Option<String> {
         None
@@ -72,6 +75,8 @@ pub enum Signing {
     Hashed,
     /// Not; a CRC-64/NVME goes with it that the server checks.
     Crc,
+    /// The same with an MD5.
+    Md5,
 }
 
 /// One request.
@@ -215,7 +220,7 @@ fn fate(status: u16, code: &str) -> Fate {
         | "InvalidUri"
         | "InvalidResourceName"
         | "XMinioInvalidObjectName" => return Fate::Name,
-        "NotImplemented" | "MethodNotAllowed" => return Fate::Unable,
+        "NotImplemented" | "MethodNotAllowed" | "FeatureNotSupported" => return Fate::Unable,
         _ => {}
     }
     match status {
@@ -233,6 +238,9 @@ fn fate(status: u16, code: &str) -> Fate {
 fn hint(code: &str) -> Option<&'static str> {
     Some(match code {
         "NoSuchBucket" => "the bucket is not there, or is in another region",
+        "InvalidBlobOrBlock" => {
+            "somebody else has begun to write this in another way: the server forgets that after a week"
+        }
         "AuthenticationFailed" => "look at the name of the account, its key and the clock of this machine",
         "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "InvalidSecurity" => "look at the key and its secret",
         "RequestTimeTooSkewed" => "the clock of this machine is wrong",

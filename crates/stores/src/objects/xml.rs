@@ -5,6 +5,8 @@
 //! listing. Forms are those of the [S3 API reference](https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html)
 //! and of [List Blobs](https://learn.microsoft.com/rest/api/storageservices/list-blobs).
 
+use std::collections::HashMap;
+
 use bulkhaul_sys::Time;
 use chrono::DateTime;
 use percent_encoding::percent_decode;
@@ -253,6 +255,28 @@ pub fn block_list(blocks: &[String]) -> String {
     xml + "</BlockList>"
 }
 
+/// Names and bytes of blocks that a blob has, as `Get Block List` tells them.
+pub fn blocks(xml: &[u8]) -> Option<HashMap<String, u64>> {
+    let (mut blocks, mut whole) = (HashMap::new(), true);
+    let cell = std::cell::RefCell::new((String::new(), None::<u64>));
+    let root = each(
+        xml,
+        |path, text| match *names(path) {
+            [.., "Block", "Name"] => cell.borrow_mut().0 = text,
+            [.., "Block", "Size"] => cell.borrow_mut().1 = text.trim().parse().ok(),
+            _ => {}
+        },
+        |path| {
+            if let [.., "Block"] = *names(path) {
+                let (name, size) = std::mem::take(&mut *cell.borrow_mut());
+                whole &= size.is_some();
+                blocks.extend(size.map(|size| (name, size)));
+            }
+        },
+    )?;
+    (root == "BlockList" && whole).then_some(blocks)
+}
+
 /// Reads an error; `None` where the answer is none. Also an answer with the status 200 may be one.
 pub fn error(xml: &[u8]) -> Option<Spoken> {
     let mut spoken = Spoken::default();
@@ -469,6 +493,18 @@ mod tests {
         format!(
             "<Contents><Key>{key}</Key><LastModified>2026-01-02T03:04:05.678Z</LastModified><ETag>&quot;ab&quot;</ETag><Size>7</Size><Owner><ID>x</ID></Owner></Contents>"
         )
+    }
+
+    #[test]
+    fn blocks_are_names_and_sizes() {
+        let list = "<BlockList><UncommittedBlocks><Block><Name>YQ==</Name><Size>7</Size></Block><Block><Name>Yg==</Name><Size>8</Size></Block></UncommittedBlocks></BlockList>";
+        let both = HashMap::from([("YQ==".to_owned(), 7), ("Yg==".to_owned(), 8)]);
+        assert_eq!(blocks(list.as_bytes()), Some(both));
+        let none = "<BlockList><UncommittedBlocks/></BlockList>";
+        assert_eq!(blocks(none.as_bytes()), Some(HashMap::new()));
+        for broken in [&list[..list.len() - 5], "<Error><Code>x</Code></Error>"] {
+            assert_eq!(blocks(broken.as_bytes()), None, "{broken}");
+        }
     }
 
     #[test]
