@@ -680,6 +680,7 @@ const CALLS: Record<string, Call> = {
       credentials: 'credentials',
       environment: 'environment',
       requests: 'requests',
+      exclude: 'patterns',
       nul: 'boolean',
       output: 'path',
     } satisfies Kinds<library.StoreListOptions>,

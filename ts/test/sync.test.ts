@@ -296,6 +296,9 @@ it('lists keys as they are, also where a server knows no encoding', async () => 
     expect(stdout.split('\0').filter(Boolean).sort()).toEqual(keys.sort());
     const json = await run(['list', '--json', 's3://b/p'], { env: server.env });
     expect(json.stdout).toContain('"size":');
+    const rules = ['--exclude', 'a*', '--exclude', 'dir/'];
+    const some = await run(['list', '-0', ...rules, 's3://b/p'], { env: server.env });
+    expect([some.code, some.stdout.split('\0').filter(Boolean).sort()], some.stderr).toEqual([0, [' n ', 'ü&<>']]);
   }
 });
 
@@ -557,6 +560,35 @@ it('is killed at each of its requests, leaves nothing that looks whole and is no
     const there = server.keys.filter((key) => !key.includes('.bulkhaul-probe-'));
     expect([at, there]).toEqual([at, ['p/a', 'p/big', 'p/c']]);
     expect(server.objects.get('p/big')?.body.equals(files.big)).toBe(true);
+  }
+}, 300_000);
+
+it('is killed at each of its requests on the way down, and shows what there was or what there is', async () => {
+  const server = await s3({ page: 2 });
+  const files = { a: '1', big: Buffer.alloc(11 * MIB, 'k'), 'd/c': '2' };
+  for (const [name, content] of Object.entries(files)) server.put(`p/${name}`, content);
+  const old: Record<string, string> = { a: 'old', 'd/gone': 'extra' };
+  for (let at = 1, whole = false; !whole; at += 1) {
+    const there = tree(old);
+    const args = ['-j1', '--chunk-size', '5M', '--memory', '5M', '--delete', 's3://b/p', there];
+    let child: ChildProcess | undefined;
+    const from = server.asked.length;
+    server.plan = () => {
+      if (server.asked.length - from === at) child?.kill('SIGKILL');
+      return undefined;
+    };
+    const onStart = (started: ChildProcess) => {
+      child = started;
+    };
+    whole = (await run(['sync', ...args], { env: server.env, onStart })).code === 0;
+    const shown = Object.entries(filesOf(there)).filter(([name]) => !/(^|\/)\.bh-/.test(name));
+    const isRight = ([name, text]: [string, string]) =>
+      text === old[name] || text === String(files[name as keyof typeof files]);
+    expect([at, shown.filter((file) => !isRight(file)).map(([name]) => name)]).toEqual([at, []]);
+    server.plan = () => undefined;
+    const again = await run(['sync', ...args], { env: server.env });
+    expect([at, again.code, Object.keys(filesOf(there))], again.stderr).toEqual([at, 0, ['a', 'big', 'd/c']]);
+    expect(readFileSync(join(there, 'big')).equals(files.big)).toBe(true);
   }
 }, 300_000);
 
@@ -836,57 +868,77 @@ it('takes keys of a profile', async () => {
 /** What the page has beside photos. */
 const EVENTS = [5, 6, 7].map((month) => `events/year=2026/month=${month}/a.parquet`);
 
-it('does what its page says', async () => {
-  const page = readFileSync(new URL('../../docs/sync.md', import.meta.url), 'utf8');
-  const blocks = [...page.matchAll(/^```(sh|js)\n([\s\S]*?)^```$/gm)].map(([, kind, text = '']) => ({ kind, text }));
-  const server = await s3({ bucket: 'archive' });
-  const cwd = scratch();
-  for (const name of ['photos/a.jpg', 'photos/b.tmp', 'photos/cache/c.jpg', ...EVENTS]) {
-    mkdirSync(join(cwd, name, '..'), { recursive: true });
-    writeFileSync(join(cwd, name), name.replace(/^photos\//, ''));
-  }
-  mkdirSync(join(cwd, 'node_modules'));
-  symlinkSync(fileURLToPath(new URL('../..', import.meta.url)), join(cwd, 'node_modules/bulkhaul'));
-  const said: string[] = [];
-  for (const { kind, text } of blocks) {
-    writeFileSync(join(cwd, 'example.mjs'), text);
-    const line = `bulkhaul() { "${process.execPath}" "${executable}" "$@"; }\nset -e\n${text}`;
-    const [command, args] = kind === 'js' ? [process.execPath, ['example.mjs']] : ['sh', ['-c', line]];
-    const ran = await program(command as string, args as string[], { cwd, env: server.env });
-    expect(ran.code, `${text}\n${ran.stderr}`).toBe(0);
-    if (kind === 'js') said.push(ran.stdout);
-  }
+/** The bucket `archive` of a server: who asks it, and what it has. */
+const ARCHIVES: Record<string, () => Promise<{ env: NodeJS.ProcessEnv; keys: () => string[] } | undefined>> = {
+  'a server of our own': async () => {
+    const server = await s3({ bucket: 'archive' });
+    return { env: server.env, keys: () => server.keys };
+  },
+  versitygw: async () => {
+    const server = await versitygw();
+    if (!server) return undefined;
+    const archive = join(server.bucket, '../archive');
+    mkdirSync(archive);
+    return { env: server.env, keys: () => Object.keys(filesOf(archive)) };
+  },
+};
 
-  const [all3, both] = [
-    "[ [ 'all/a.jpg', 5 ], [ 'all/b.tmp', 5 ], [ 'all/cache/c.jpg', 11 ] ]\n",
-    "[ 'all', 'one' ]\n",
-  ];
-  const place = `${both}${all3}a.j false\n`;
-  expect(said).toEqual([
-    '3\n0 true\n1\na.jpg 5\ncache/c.jpg 11\n',
-    ...['3 0\n', '0\n', 'true\n', '2\n', '3\n', '3 0\n'],
-    "{ year: '2026', month: '06', day: '15' }\n{ year: '2026', month: '06' }\n",
-    '2\n',
-    'removed year=2026/month=6/\nskipped year=2026/month=7/\n1\n',
-    's3://archive/pairs/first.jpg added undefined\n' +
-      's3://archive/pairs/second.jpg failed stat photos/missing.jpg: No such file or directory\n',
-    'true the contents are the same\n',
-    '1 2\n2 2\nchecked/a.jpg true undefined\nchecked/none.jpg false NO_SOURCE\n',
-    ...['true\n', 'true 1\n', '3 0\n', place + place],
-  ]);
-  const all = ['a.jpg', 'b.tmp', 'cache/c.jpg'];
-  const below = (prefix: string) =>
-    server.keys.flatMap((key) => (key.startsWith(prefix) ? [key.slice(prefix.length)] : []));
-  for (const prefix of ['photos/', 'copy/', 'state/', 'proved/'])
-    expect([prefix, below(prefix)]).toEqual([prefix, all]);
-  expect([below('some/'), below('named/')]).toEqual([
-    ['a.jpg', 'cache/c.jpg'],
-    ['a.jpg', 'cache/c.jpg'],
-  ]);
-  expect(Object.keys(filesOf(join(cwd, 'back')))).toEqual(all);
-  // Of three months the last two are left.
-  expect(below('events/')).toEqual(['year=2026/month=6/a.parquet', 'year=2026/month=7/a.parquet']);
-}, 120_000);
+it.each(Object.entries(ARCHIVES))(
+  'does what its page says, with %s',
+  async (_, start) => {
+    const server = await start();
+    if (!server) return;
+    const page = readFileSync(new URL('../../docs/sync.md', import.meta.url), 'utf8');
+    const blocks = [...page.matchAll(/^```(sh|js)\n([\s\S]*?)^```$/gm)].map(([, kind, text = '']) => ({ kind, text }));
+    const cwd = scratch();
+    for (const name of ['photos/a.jpg', 'photos/b.tmp', 'photos/cache/c.jpg', ...EVENTS]) {
+      mkdirSync(join(cwd, name, '..'), { recursive: true });
+      writeFileSync(join(cwd, name), name.replace(/^photos\//, ''));
+    }
+    mkdirSync(join(cwd, 'node_modules'));
+    symlinkSync(fileURLToPath(new URL('../..', import.meta.url)), join(cwd, 'node_modules/bulkhaul'));
+    const said: string[] = [];
+    for (const { kind, text } of blocks) {
+      writeFileSync(join(cwd, 'example.mjs'), text);
+      const line = `bulkhaul() { "${process.execPath}" "${executable}" "$@"; }\nset -e\n${text}`;
+      const [command, args] = kind === 'js' ? [process.execPath, ['example.mjs']] : ['sh', ['-c', line]];
+      const ran = await program(command as string, args as string[], { cwd, env: server.env });
+      expect(ran.code, `${text}\n${ran.stderr}`).toBe(0);
+      if (kind === 'js') said.push(ran.stdout);
+    }
+
+    const [all3, both] = [
+      "[ [ 'all/a.jpg', 5 ], [ 'all/b.tmp', 5 ], [ 'all/cache/c.jpg', 11 ] ]\n",
+      "[ 'all', 'one' ]\n",
+    ];
+    const place = `${both}${all3}a.j false\n`;
+    expect(said).toEqual([
+      '3\n0 true\n1\na.jpg 5\ncache/c.jpg 11\n',
+      ...['3 0\n', '0\n', 'true\n', '2\n', '3\n', '3 0\n'],
+      "{ year: '2026', month: '06', day: '15' }\n{ year: '2026', month: '06' }\n",
+      '2\n',
+      'removed year=2026/month=6/\nskipped year=2026/month=7/\n1\n',
+      's3://archive/pairs/first.jpg added undefined\n' +
+        's3://archive/pairs/second.jpg failed stat photos/missing.jpg: No such file or directory\n',
+      'true the contents are the same\n',
+      '1 2\n2 2\nchecked/a.jpg true undefined\nchecked/none.jpg false NO_SOURCE\n',
+      ...['true\n', 'true 1\n', '3 0\n', '3 true\n', place + place],
+    ]);
+    const all = ['a.jpg', 'b.tmp', 'cache/c.jpg'];
+    const below = (prefix: string) =>
+      server.keys().flatMap((key) => (key.startsWith(prefix) ? [key.slice(prefix.length)] : []));
+    for (const prefix of ['photos/', 'copy/', 'state/', 'proved/'])
+      expect([prefix, below(prefix)]).toEqual([prefix, all]);
+    expect([below('some/'), below('named/')]).toEqual([
+      ['a.jpg', 'cache/c.jpg'],
+      ['a.jpg', 'cache/c.jpg'],
+    ]);
+    expect(Object.keys(filesOf(join(cwd, 'back')))).toEqual(all);
+    // Of three months the last two are left.
+    expect(below('events/')).toEqual(['year=2026/month=6/a.parquet', 'year=2026/month=7/a.parquet']);
+  },
+  120_000,
+);
 
 it('speaks TLS with servers whose authority it trusts, and with no others', async () => {
   const at = scratch();

@@ -134,6 +134,7 @@ pub struct StoreListOptions {
     pub place: Buffer,
     pub access: Option<StoreAccess>,
     pub requests: Option<StoreRequests>,
+    pub filter: Option<Filter>,
     pub nul: Option<bool>,
     pub output: Option<Buffer>,
     pub limits: Option<JsLimits>,
@@ -297,6 +298,7 @@ pub fn list_options(given: StoreListOptions) -> Result<list::ListOptions, String
     Ok(list::ListOptions {
         place: given.place.into(),
         config: access(given.access)?,
+        filter: given.filter.map(filter).transpose()?,
         nul: given.nul.unwrap_or(false),
         output: given.output.map(Vec::from),
         session: requests(given.requests)?,

@@ -177,10 +177,10 @@ impl Run<'_> {
 
     /// Whether rules exclude a key; a walk has heeded them.
     fn is_excluded(&self, met: &Met) -> bool {
-        met.source.as_ref().or(met.destination.as_ref()).is_some_and(|entry| {
-            let path = entry.key.strip_suffix(b"/").unwrap_or(&entry.key);
-            !entry.failed && self.selection.excludes_path(path, entry.kind)
-        })
+        met.source
+            .as_ref()
+            .or(met.destination.as_ref())
+            .is_some_and(|entry| !entry.failed && self.selection.excludes_path(entry.path(), entry.kind))
     }
 
     fn found(&self, both: [Option<&Entry>; 2], counters: &Counters) {

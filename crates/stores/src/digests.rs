@@ -60,7 +60,7 @@ struct Kept(Arc<dyn Store>);
 
 /// What can be said of an entry by its path: that has no place for some names.
 fn sight_of(entry: &Entry) -> Result<Sight, Fault> {
-    let path = entry.key.strip_suffix(b"/").unwrap_or(&entry.key);
+    let path = entry.path();
     // A path stands for a key only where that comes out of it again.
     let same = inside(path).is_ok_and(|inside| inside == path);
     let marks = entry.key.ends_with(b"/") == (entry.kind == Kind::Directory);
@@ -109,7 +109,7 @@ impl Ground for Kept {
                     });
                 }
             };
-            let path = entry.key.strip_suffix(b"/").unwrap_or(&entry.key);
+            let path = entry.path();
             if filter.excludes_path(path, entry.kind) {
                 counters.excluded();
                 continue;

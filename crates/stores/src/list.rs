@@ -16,6 +16,7 @@ use bulkhaul_engine::job::process::umask;
 use bulkhaul_engine::job::resources::Resources;
 use bulkhaul_engine::job::{Job, Work};
 use bulkhaul_engine::report::{Durability, Report};
+use bulkhaul_engine::tree::selection::{Rules, Selection};
 use bulkhaul_formats::lists::hpcp::{self, Facts};
 
 use crate::local::LocalOptions;
@@ -30,6 +31,8 @@ pub struct ListOptions {
     pub place: Vec<u8>,
     /// How its store is reached.
     pub config: Config,
+    /// Exclude rules: what they exclude is not listed.
+    pub filter: Option<Rules>,
     /// Keys end with NUL, as they are.
     pub nul: bool,
     /// Where it goes; none: only events.
@@ -48,13 +51,19 @@ pub fn job(options: ListOptions) -> Result<Job, Refusal> {
     if let Location::Local(_) = place {
         return Err(Refusal::Usage("this is a path: list lists it".into()));
     }
-    let resources = options.resources;
-    Job::new(1, List { options, place }).within(resources)
+    let (resources, selection) = (options.resources, Selection::of(options.filter.as_ref())?);
+    let list = List {
+        options,
+        place,
+        selection,
+    };
+    Job::new(1, list).within(resources)
 }
 
 struct List {
     options: ListOptions,
     place: Location,
+    selection: Selection,
 }
 
 impl List {
@@ -108,6 +117,10 @@ impl Work for List {
                     break;
                 }
             };
+            if !entry.failed && self.selection.excludes_path(entry.path(), entry.kind) {
+                counters.excluded();
+                continue;
+            }
             counters.found(entry.kind);
             counters.sized(entry.size, entry.size);
             // It has its outcome already.

@@ -54,6 +54,11 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// Its key without the slash of a directory, as rules for names see it.
+    pub fn path(&self) -> &[u8] {
+        self.key.strip_suffix(b"/").unwrap_or(&self.key)
+    }
+
     /// The last change of its content, as far as it is known: of an object that nobody gave a time, when it was written.
     pub fn changed(&self) -> Option<Time> {
         let facts = self.facts.as_ref()?;

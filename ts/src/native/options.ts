@@ -652,6 +652,8 @@ export interface NativeStoreListOptions extends Omit<Resources, 'jobs'> {
   access?: StoreAccess;
   /** How requests go. Default: as `StoreRequests` has it. */
   requests?: StoreRequests;
+  /** Rules for names, in `rsync` style: what they exclude is not listed. Default: everything is. */
+  filter?: NativeFilter;
   /** Keys end with NUL, as they are. Default false. */
   nul?: boolean;
   /** The file that the list goes to, whole or not at all. Default: only events. */

@@ -425,11 +425,13 @@ export function compareStores(options: StoreCompareOptions): Job {
 export interface StoreListOptions
   extends Omit<JobOptions, 'journal' | 'dryRun'>,
     Asking,
-    Omit<NativeStoreListOptions, 'place' | 'access' | 'output' | 'entryEvents'> {
+    Omit<NativeStoreListOptions, 'place' | 'access' | 'filter' | 'output' | 'entryEvents'> {
   /** The URL. */
   place: PathLike;
   /** How its store is reached. Default: as `environment` says. */
   store?: StoreSettings;
+  /** Rules as rsync's --exclude, relative to the place. Default: everything is listed. */
+  exclude?: PathLike[];
   /** The file that the list goes to, whole or not at all. Default: only events. */
   output?: PathLike | undefined;
 }
@@ -443,6 +445,7 @@ const LIST_FIELDS: Fields<StoreListOptions> = {
   store: STORE,
   ...ASKING,
   requests: REQUESTS,
+  exclude: each(path),
   nul: boolean,
   output: path,
 };
@@ -464,11 +467,12 @@ export function listStore(options: StoreListOptions): Job {
   return begin(
     options,
     LIST_OPTIONS,
-    async ({ signal: _, place, store, credentials, environment, output, entries, ...rest }) => {
+    async ({ signal: _, place, store, credentials, environment, exclude, output, entries, ...rest }) => {
       const native: NativeStoreListOptions = {
         ...rest,
         place: pathBytes(pathText(place, 'the place')),
         ...(await accessTo(String(place), store, { environment, credentials }).then((access) => access && { access })),
+        ...excluding(exclude?.map(pathBytes)),
         ...(output !== undefined && { output: pathBytes(pathText(output, 'the output')) }),
         ...(entries !== undefined && { entryEvents: entries }),
       };

@@ -104,17 +104,23 @@ export class ListCommand extends StoreCommand {
     const { settings, context, fullHash, oneFileSystem, hashSize } = this;
     const [place = '', ...more] = this.operands;
     if (more.length > 0) throw new BulkhaulError('USAGE', 'one URL is listed at a time');
-    if (fullHash || oneFileSystem || hashSize !== undefined || this.rules.length > 0) {
-      throw new BulkhaulError(
-        'USAGE',
-        'of a URL all names are listed: --exclude, --hash-size, --full-hash and -x are for paths',
-      );
+    if (fullHash || oneFileSystem || hashSize !== undefined) {
+      throw new BulkhaulError('USAGE', 'of a URL names are listed: --hash-size, --full-hash and -x are for paths');
     }
     const output = this.output && this.file('--output', this.output, '/dev/stdout');
     const { jobs: _, ...pace } = this.resources;
     const { listStore } = await import('../../ops/sync.js');
     const target = output ?? (settings.json ? undefined : '/dev/stdout');
-    const asked = { place, nul: this.nul, output: target, store: this.store, environment: context.env, ...pace };
+    const exclude = await this.patterns(this.rules);
+    const asked = {
+      place,
+      exclude,
+      nul: this.nul,
+      output: target,
+      store: this.store,
+      environment: context.env,
+      ...pace,
+    };
     const entries = settings.json && !settings.quiet;
     const report = await runJob(() => listStore({ ...asked, entries }), settings, context);
     if (!settings.json && (!report.complete || (!settings.quiet && output !== undefined))) {
