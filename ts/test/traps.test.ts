@@ -1,8 +1,21 @@
-/** What others lost data by, each in small: public threads about tools that sync with object stores, tried on ours. */
-import { existsSync, mkdirSync, readFileSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs';
+/**
+ * What others lost data by, each in small: public threads about tools that sync with object stores, tried on ours. Those of
+ * which another test tells are in the table with the others, so that none is without one.
+ */
+import {
+  appendFileSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  symlinkSync,
+  truncateSync,
+  unlinkSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import { dirname, join } from 'node:path';
 import { expect, it } from 'vitest';
-import { type S3, s3 } from './rig/s3.js';
+import { type Ask, type S3, s3 } from './rig/s3.js';
 import { run, scratch } from './rig.js';
 
 const MIB = 1024 * 1024;
@@ -28,6 +41,37 @@ async function sync(server: S3, ...args: string[]): Promise<[code: number | null
   const { skipped: _, ...counts } = last.outcomes ?? {};
   return [code, Object.fromEntries(Object.entries(counts).filter(([, count]) => count > 0)), stdout + stderr];
 }
+
+/** Threads, the file of the test beside this one, and how its name begins; none: it is here. */
+const TRAPS: [threads: string, file: string, test: string][] = [
+  ['opendal #6577 #4610 #1038', 'stores', 'each server carries a name as it is, or it is an error that names it'],
+  ['opendal PR 7400, RisingWave #24673', 'sync', 'goes on after what is over in a moment'],
+  ['obstore #429, multistore #116', 'sync', 'carries names or says that it can not, and takes none for absent'],
+  ['arrow-rs #7026, zarr #4032', 'sync', 'lists keys as they are'],
+  ['s5cmd #695 #852', 'traps', 'removes nothing by a source'],
+  ['s5cmd and a dangling symlink', 'traps', 'copies all but a symlink that leads nowhere'],
+  ['aws-cli #3273 #1074 #3415', 'traps', 'fetches and sends what changed and kept its size'],
+  ['aws-cli #431', 'traps', 'sorts as keys sort'],
+  ['aws-cli #1538 #3218', 'traps', 'sorts as keys sort'],
+  ['s5cmd #450, smart_open #628, scylladb #19533', 'sync', 'settles a completion whose answer was lost'],
+  ['duckdb-httpfs PR 393', 'traps', 'takes no answer for a success that says 200'],
+  ['mlcommons/storage #593', 'sync', 'settles a completion whose answer was lost, and finds one that stored less'],
+  ['rclone #7449 #717 #1250', 'traps', 'makes no object of a file that grows'],
+  ['rclone #523, lakeFS #2486, s5cmd #561', 'traps', 'takes no tag for a sum'],
+  ['opendal #6252', 'traps', 'sends parts of one length'],
+  ['aws-cli #9214, seaweedfs #6548', 'traps', 'sends bodies as they are'],
+  ['awscr-s3 #71, kache #278', 'sync', 'takes no listing for whole that is not'],
+  ['rclone #3453 #440 #1621 #7247', 'traps', 'counts empty directories'],
+  ['esthri #256, fsspec #1062', 'traps', 'leaves path2/ alone'],
+  ['s3fs #988', 'filesystem', 'is written, read, listed, copied and emptied'],
+  ['aeroftp PR 764', 'traps', 'takes x for no folder x/'],
+];
+
+it.each(TRAPS)('has a test of %s', (_, file, test) => {
+  const text = readFileSync(new URL(`./${file}.test.ts`, import.meta.url), 'utf8');
+  const names = [...text.matchAll(/\b(?:it|describe)(?:\.\w+\(.*?\))?\(\s*'([^'\n]*)/gs)].map(([, name = '']) => name);
+  expect(names.some((name) => name.startsWith(test))).toBe(true);
+});
 
 it('removes nothing by a source of which it saw a part, or none (s5cmd #695), and says so (#852)', async () => {
   const server = await s3({ page: 2 });
@@ -180,4 +224,144 @@ it('takes x for no folder x/, and no removal for done that was refused or not an
   expect(server.keys).toEqual(['p/kept', 'p/lost', 'p/x']);
   server.removes = () => undefined;
   expect((await sync(server, '--delete', source, 's3://b/p'))[1].removed).toBe(2);
+});
+
+it('takes no answer for a success that says 200 and holds an error (duckdb-httpfs PR 393)', async () => {
+  const source = tree({ big: Buffer.alloc(11 * MIB, 'x') });
+  const fault = { status: 200, code: 'InternalError' };
+  const completes = ({ method, query }: Ask) => method === 'POST' && query.has('uploadId');
+  const copies = ({ method, key }: Ask) => method === 'PUT' && key === 'q/a';
+  const server = await s3();
+  server.put('p/a', '1');
+  server.plan = (ask) => ((completes(ask) || copies(ask)) && ask.nth === 1 ? fault : undefined);
+  expect((await sync(server, source, 's3://b/up'))[0]).toBe(0);
+  expect((await sync(server, 's3://b/p', 's3://b/q'))[0]).toBe(0);
+  expect([server.keys, server.objects.get('up/big')?.body.length]).toEqual([['p/a', 'q/a', 'up/big'], 11 * MIB]);
+  server.plan = (ask) => (completes(ask) || copies(ask) ? fault : undefined);
+  for (const key of ['q/a', 'up/big']) server.objects.delete(key);
+  const [up, across] = [await sync(server, source, 's3://b/up'), await sync(server, 's3://b/p', 's3://b/q')];
+  expect([up[0], across[0], server.keys, server.uploads.size], up[2] + across[2]).toEqual([23, 23, ['p/a'], 0]);
+});
+
+it('makes no object of a file that grows, shrinks or changes while it is sent (rclone #7449, #717, #1250)', async () => {
+  const changes: Record<string, (path: string) => void> = {
+    grows: (path) => appendFileSync(path, 'more'),
+    shrinks: (path) => truncateSync(path, 6 * MIB),
+    changes: (path) => writeFileSync(path, 'other', { flag: 'r+' }),
+  };
+  for (const [what, change] of Object.entries(changes)) {
+    const server = await s3();
+    const source = tree({ big: Buffer.alloc(11 * MIB, 'x') });
+    server.plan = ({ query, nth }) => {
+      if (query.get('partNumber') === '1' && nth === 1) change(join(source, 'big'));
+      return undefined;
+    };
+    const args = ['-j1', '--chunk-size', '5M', '--memory', '5M', source, 's3://b/p'];
+    const [code, , said] = await sync(server, ...args);
+    expect([what, code, server.keys, server.uploads.size], said).toEqual([what, 24, [], 0]);
+    server.plan = () => undefined;
+    expect((await sync(server, ...args))[0]).toBe(0);
+    expect(server.objects.get('p/big')?.body.equals(readFileSync(join(source, 'big')))).toBe(true);
+  }
+  // One that goes is sent as it was, or not at all.
+  const server = await s3();
+  const [content, source] = [Buffer.alloc(11 * MIB, 'x'), tree({ a: '1', big: Buffer.alloc(11 * MIB, 'x') })];
+  server.plan = ({ query, nth }) => {
+    if (query.get('partNumber') === '1' && nth === 1) unlinkSync(join(source, 'big'));
+    return undefined;
+  };
+  const [code] = await sync(server, '-j1', '--chunk-size', '5M', '--memory', '5M', source, 's3://b/p');
+  const there = server.objects.get('p/big');
+  expect([code, there?.body.equals(content) ?? 'nothing', server.uploads.size]).toEqual([24, 'nothing', 0]);
+}, 120_000);
+
+it('sends parts of one length, but for the last (opendal #6252)', async () => {
+  const server = await s3();
+  const lengths: number[] = [];
+  server.plan = (ask) => {
+    const [upload] = server.uploads.values();
+    if (ask.method === 'POST' && ask.query.has('uploadId'))
+      for (const [, part] of [...(upload?.parts ?? [])].sort(([a], [b]) => a - b)) lengths.push(part.length);
+    return undefined;
+  };
+  const source = tree({ big: Buffer.alloc(16 * MIB + 3, 'x') });
+  expect((await sync(server, '--chunk-size', '5M', source, 's3://b/p'))[0]).toBe(0);
+  expect(lengths).toEqual([5, 5, 5].map((mib) => mib * MIB).concat(MIB + 3));
+});
+
+it('removes keys as they are, whatever is in them (azcopy #1888, #1023, #2175, s5cmd #521, #691)', async () => {
+  const server = await s3({ page: 3 });
+  const odd = [
+    'foo//bar',
+    '/b',
+    '//b',
+    '%~d',
+    '%2F',
+    'a\u200eb',
+    'a\u202fb',
+    'n ',
+    ' n',
+    'foo/',
+    'foo',
+    'x\\y',
+    'l\nf',
+  ];
+  for (const key of [...odd, 'foo/bar', 'b', 'n']) server.put(`p/${key}`, key.endsWith('/') ? '' : key);
+  const source = tree({ 'foo/bar': 'foo/bar', b: 'b', n: 'n' });
+  const [code, counts, said] = await sync(server, '--delete', source, 's3://b/p');
+  // A marker is a directory that the source has.
+  expect([code, counts.removed, server.keys], said).toEqual([0, odd.length - 1, ['p/b', 'p/foo/', 'p/foo/bar', 'p/n']]);
+});
+
+it('leaves alone what is excluded, on whichever side it is (aws-cli #778, #1481, #4923, s5cmd #815, s3sync #134)', async () => {
+  const files = { a: '1', 'folder/x': '2', 'b.py': '3' };
+  const rules = ['--delete', '--exclude', '/folder/', '--exclude', '*.py'];
+  const server = await s3();
+  for (const [key, text] of Object.entries(files)) for (const at of ['p', 'q']) server.put(`${at}/${key}`, text);
+  server.put('p/old', 'goes');
+  server.put('from/new', '4');
+  const there = tree({ ...files, old: 'goes' });
+  for (const [source, destination] of [
+    [tree({ new: '4' }), 's3://b/p'],
+    ['s3://b/from', 's3://b/q'],
+    ['s3://b/from', there],
+  ] as const)
+    expect((await sync(server, ...rules, source, destination))[0]).toBe(0);
+  const left = ['b.py', 'folder/x', 'new'];
+  expect(server.keys).toEqual(['from/new', ...['p', 'q'].flatMap((at) => left.map((key) => `${at}/${key}`))]);
+  expect(left.every((name) => existsSync(join(there, name)))).toBe(true);
+  expect(['a', 'old'].some((name) => existsSync(join(there, name)))).toBe(false);
+});
+
+it('means the same by a place with a slash and without, and finds nothing to do again (azcopy #255, #2613, #1539)', async () => {
+  const source = tree({ a: '1', 'd/b': '2' });
+  const server = await s3();
+  server.put('p.txt', 'beside');
+  for (const from of [source, `${source}/`]) {
+    for (const to of ['s3://b/p', 's3://b/p/']) {
+      const [code, { copied, removed }] = await sync(server, '--delete', from, to);
+      const first = from === source && to === 's3://b/p';
+      expect([from, to, code, copied, removed]).toEqual([from, to, 0, first ? 2 : undefined, undefined]);
+    }
+  }
+  const back = join(scratch(), 'back');
+  for (const [at, from] of ['s3://b/p', 's3://b/p/'].entries()) {
+    const [code, { copied, removed }] = await sync(server, '--delete', from, `${back}${at === 0 ? '' : '/'}`);
+    expect([from, code, copied, removed]).toEqual([from, 0, at === 0 ? 2 : undefined, undefined]);
+  }
+  expect(server.keys).toEqual(['p.txt', 'p/a', 'p/d/b']);
+});
+
+it('refuses to sync a place with itself or what is in it (rclone #3995)', async () => {
+  const server = await s3();
+  for (const key of ['p/a', 'p/d/b']) server.put(key, key);
+  for (const [from, to] of [
+    ['s3://b/p', 's3://b/p/'],
+    ['s3://b/p', 's3://b/p/d'],
+    ['s3://b/p/d', 's3://b/p'],
+    ['s3://b', 's3://b/p'],
+  ] as const) {
+    const [code, , said] = await sync(server, '--delete', from, to);
+    expect([from, to, code !== 0, server.keys], said).toEqual([from, to, true, ['p/a', 'p/d/b']]);
+  }
 });
