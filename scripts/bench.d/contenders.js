@@ -17,6 +17,7 @@
  * @property {string} [program] what must be there for a peer to run: a name in PEERS
  * @property {boolean} [spoils] where a copy is already, it changes times, which others would then put right
  * @property {(place: Place) => string[]} command
+ * @property {(place: Place) => string} [keeps] a directory for what it writes down of its work, whose bytes are told
  * @property {(place: Place) => string[]} [before] what has happened there before the run that is measured
  */
 import { basename } from 'node:path';
@@ -201,6 +202,17 @@ export const copy = (name, options = []) => ({
     ...[...options, `${source}/`, destination],
   ],
 });
+
+/** A copy whose journal is looked at. @type {Contender} */
+export const journaled = {
+  name: 'bulkhaul copy',
+  role: 'ours',
+  command: ({ path, source, destination, temporary }) => [
+    ...[process.execPath, path('bulkhaul'), 'copy', '--quiet', '--state-dir', `${temporary}/state`],
+    ...[`${source}/`, destination],
+  ],
+  keeps: ({ temporary }) => `${temporary}/state`,
+};
 
 /** A copy that makes the manifest in the same pass. @type {Contender} */
 export const noting = {

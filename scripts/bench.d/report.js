@@ -67,6 +67,9 @@ function details(row) {
   const failures = row.contenders
     .filter((each) => each.missing !== undefined && each.missing !== 'not installed')
     .map((each) => `- ${each.name}: ${each.missing}`);
+  const kept = row.contenders.flatMap(({ name, kept }) =>
+    kept === undefined ? [] : [`- ${name}: what it writes down of its work has ${kept.toLocaleString('en-US')} bytes`],
+  );
   const verdicts = row.verdicts.map(
     ({ text, value, reached }) =>
       `- ${text}: ${value === undefined ? DASH : `${times(value)}, ${reached ? 'reached' : '**missed**'}`}`,
@@ -75,7 +78,7 @@ function details(row) {
     ...[`### ${row.name}: ${row.title}`, ''],
     ...[[row.data, row.fileSystem, `${row.rounds} rounds`].filter(Boolean).join('; '), ''],
     ...table(head, body),
-    ...(failures.length > 0 ? ['', ...failures] : []),
+    ...(failures.length + kept.length > 0 ? ['', ...failures, ...kept] : []),
     ...(verdicts.length > 0 ? ['', 'To be reached:', ...verdicts] : []),
     '',
   ];

@@ -2,7 +2,7 @@
  * Carries out rows: makes their data, runs their contenders interleaved, and gives back what was measured. What keeps
  * artefacts of virtual machines out of the numbers is here, in `#ready`, and documented in docs/benchmarks.md.
  */
-import { existsSync, mkdirSync, mkdtempSync, rmSync, statfsSync, statSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statfsSync, statSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { dirname, join } from 'node:path';
 import { OTHER_CHECKOUT } from './contenders.js';
@@ -57,6 +57,7 @@ const REHEARSAL = /** @type {const} */ ({ kind: 'tree', directories: 2, files: 1
  * @property {number[]} cpu
  * @property {number[]} resident
  * @property {number[]} durable
+ * @property {number} [kept] bytes that it wrote down of its work
  * @property {string} [missing] why there are no values
  */
 
@@ -71,6 +72,13 @@ const REHEARSAL = /** @type {const} */ ({ kind: 'tree', directories: 2, files: 1
  * @property {Measured[]} contenders
  * @property {import('./statistics.js').Verdict[]} verdicts
  */
+
+/** Bytes of the files below a directory. @param {string} directory */
+function bytesIn(directory) {
+  const entries = readdirSync(directory, { recursive: true, withFileTypes: true });
+  const sizes = entries.filter((each) => each.isFile()).map(({ parentPath, name }) => statSync(join(parentPath, name)).size);
+  return sizes.reduce((sum, size) => sum + size, 0);
+}
 
 /** A reason not to run a row here: a dash, no error. */
 class NotHere extends Error {}
@@ -356,6 +364,9 @@ export class Bench {
     measured.wall.push(usage.wall);
     measured.cpu.push(usage.user + usage.system);
     measured.resident.push(usage.resident);
+    // What is over within a second writes nothing down.
+    const kept = contender.keeps?.(place);
+    if (kept !== undefined && existsSync(kept)) measured.kept = bytesIn(kept);
     if (row.job === 'copy' && medium.isDisk && !row.durable) {
       const sync = await this.children.run([timed, 'sync', '-f', place.destination]);
       measured.durable.push(usage.wall + JSON.parse(sync.result).wall);

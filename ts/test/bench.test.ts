@@ -326,7 +326,7 @@ describe('a report', () => {
       ...{ name: 'small', title: 'small files', data: 'files', fileSystem: 'tmpfs', rounds: 5 },
       contenders: [
         series('floor', 'yardstick', [1, 1.2, 1.1], [2048]),
-        series('ours', 'ours', [2.2], [4096]),
+        { ...series('ours', 'ours', [2.2], [4096]), kept: 2048 },
         series('tar | tar', 'peer', [4.4], [1024]),
         { ...series('cpz', 'peer', []), missing: 'not installed' },
         { ...series('xcp', 'peer', []), missing: 'exit code 1: no' },
@@ -346,6 +346,7 @@ describe('a report', () => {
     expect(lines).toContain('| tar \\| tar | 4.40 | 4.40-4.40 | 4.40 | 4.00 | 2.00 | 1 |');
     expect(lines).toContain('| cpz | – | – | – | – | – | – |');
     expect(lines).toContain('- xcp: exit code 1: no');
+    expect(lines).toContain('- ours: what it writes down of its work has 2,048 bytes');
     expect(lines).toContain('- at most 1.35: 2.00, **missed**');
     expect(lines).toContain('| small | 2.20 | 2.00 | tar \\| tar 2.00 | 4 | 0 of 1 reached |');
     expect(lines).toContain('| list | – | – | – | – | no /dev/shm |');
