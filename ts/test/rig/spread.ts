@@ -120,7 +120,7 @@ export function deedful(deed: string): string[] {
   writeFileSync(script, text.join('\n'));
   return [process.execPath, script];
 }
-export const { spread } = await import('../../dist/index.js');
+export const { copy, spread } = await import('../../dist/index.js');
 export const { spreadTask } = await import('../../dist/ops/spread.js');
 export const { partJob } = await import('../../dist/ops/spread/task.js');
 /** Leases of a part in a run directory that was kept. */

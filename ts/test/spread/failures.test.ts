@@ -1,17 +1,42 @@
 /** Spread runs in which somebody dies, stands still, or goes on later. */
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, readdirSync, readFileSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
+import type { Job } from '../../src/ops/job.js';
 import { type PartState, RunDirectory } from '../../src/ops/spread/directory.js';
 import { attempt, type Ending, type Step } from '../../src/ops/spread/protocol.js';
-import { deedful, entriesOf, leasesOf, MAIN, planOf, same, spread, summaryOf, tree } from '../rig/spread.js';
-import { lives, mountFaulty, run, scratch } from '../rig.js';
+import { copy, deedful, entriesOf, leasesOf, MAIN, planOf, same, spread, summaryOf, tree } from '../rig/spread.js';
+import { faulty, lives, mountFaulty, run, scratch } from '../rig.js';
 
 // Each of them starts many processes, which take their time on a small shared machine.
 vi.setConfig({ testTimeout: 120_000 });
+
+it('tells all failures of a part as one process tells them: path, operation, number of the error', async () => {
+  const [source, below, directory] = [scratch(), scratch(), join(scratch(), 'run')];
+  const many = 1200;
+  for (const place of [source, below]) mkdirSync(join(place, 'shut'));
+  for (let number = 0; number < many; number += 1) writeFileSync(join(source, 'shut', `f${number}`), 'x');
+  writeFileSync(join(source, 'good'), 'x');
+  const destination = await faulty(below, 'nocreate=EACCES,only=/shut');
+  if (destination === undefined) return;
+  const options = { source: `${source}/`, destination, workers: 1, parts: 1, directory };
+  const told = async (job: Job) => {
+    const failures: string[] = [];
+    for await (const event of job) {
+      if (event.type === 'error') failures.push(JSON.stringify([event.path, event.operation, event.errno, event.kind]));
+    }
+    return failures.sort();
+  };
+  const job = spread({ ...options, program: [process.execPath, MAIN] });
+  const failures = await told(job);
+  const { exitCode, failureKinds, outcomes } = await job;
+  expect([exitCode, failureKinds, outcomes.failed]).toEqual([23, { permission: many }, many]);
+  expect(failures).toHaveLength(many);
+  expect(failures).toEqual(await told(copy({ sources: `${source}/`, destination })));
+});
 
 describe('a worker that dies', () => {
   it('leaves its part to another, at once', async () => {
@@ -42,7 +67,14 @@ describe('a worker that dies', () => {
     const report = await spread({ ...options, program: dies });
     const { entries } = planOf(directory).parts[0] ?? { entries: 0 };
     expect([report.exitCode, report.accounted, report.outcomes.failed]).toEqual([23, true, entries]);
-    expect(report.failures.map(({ message }) => message)).toEqual([expect.stringMatching(/^part 1: [56] attempts /)]);
+    // Each entry by its own name.
+    const names = readFileSync(join(directory, 'parts', '1'), 'utf8')
+      .split('\0')
+      .slice(0, -1);
+    expect(report.failures.map(({ path }) => path)).toEqual(names.map((name) => join(source, name)));
+    expect(report.failures[0]?.message).toMatch(
+      /^copy .*: no worker has brought part 1, which it is in, to its end in [56] attempts /,
+    );
     // The same run goes on, with what failed and nothing else.
     const before = leasesOf(directory, 2);
     rmSync(join(directory, 'final.json'));

@@ -22,8 +22,8 @@ export class WorkerCommand extends BareCommand {
   static override usage = Command.Usage({
     description: 'Work on the parts of a run that --workers has begun',
     details: `
-      Takes parts of the run in RUN, one at a time, copies or reads what is in them, and writes down what came of it, until
-      there are none left. \`copy\`, \`manifest\` and \`verify\` with \`--workers\` begin their workers themselves; more of them
+      Takes parts of the run in RUN, one at a time, does what the run does with what is in them, and writes down what came of it, until
+      there are none left. \`copy\`, \`manifest\`, \`verify\`, \`remove\` and \`compress\` with \`--workers\` begin their workers themselves; more of them
       may be begun by hand at any time, on every host that sees RUN, the source and the destination under the same paths.
       To hosts that do not see RUN it is carried by the connection that began their workers.
 

@@ -8,7 +8,7 @@
 import { toBytes } from '../../names.js';
 import type { NativeFailure, NativeNote, NativeReport } from '../../native/events.js';
 import { Ledger, total } from '../transfer/ledger.js';
-import { type Conversion, type PartState, type Plan, type RunDirectory, restore } from './directory.js';
+import { type Conversion, lines, type PartState, type Plan, type RunDirectory, restore } from './directory.js';
 import { Rates } from './rates.js';
 
 /** What of the states of parts is only added up. */
@@ -20,6 +20,9 @@ const SUMS = [
   'verifiedFromCache',
   'hashedBytes',
 ] as const;
+
+/** Failures, as they are had. */
+type Failures = Iterable<NativeFailure> | AsyncIterable<NativeFailure>;
 
 /** What came last. */
 export type Last = Pick<NativeReport, 'accounted' | 'extras' | 'removedSources' | 'keptSources' | 'withheld'>;
@@ -52,19 +55,14 @@ export class Books {
   ) {}
 
   /** There is a plan. */
-  open(plan: Plan): void {
+  async open(plan: Plan): Promise<void> {
     this.#plan = plan;
     Object.assign(this.ledger.found, plan.found);
     this.ledger.foundBytes = plan.parts.reduce((sum, { bytes }) => sum + bytes, 0);
     this.ledger.seen = { sizes: plan.sizes, heaviest: plan.heaviest.map((share) => restore(share)) };
     if (this.operation.tellsAll) return;
     this.ledger.failMore('file', plan.failureKinds.missing ?? 0);
-    this.tell(
-      plan.failures.map((failure) => restore(failure)),
-      plan.failureKinds,
-      [],
-      (kind) => kind,
-    );
+    await this.tell(this.directory.failures(0, 0), plan.failureKinds, [], (kind) => kind);
   }
 
   /** How many parts there are. */
@@ -82,17 +80,17 @@ export class Books {
   }
 
   /** Reads the states that are new. `entries`: each is told. */
-  look(entries: boolean): void {
+  async look(entries: boolean): Promise<void> {
     for (const part of this.directory.settled()) {
       const planned = this.#plan?.parts[part - 1];
       if (planned === undefined || this.#counted.has(part)) continue;
       this.#counted.add(part);
-      this.#count(this.directory.state(part), planned, entries);
+      await this.#count(this.directory.state(part), planned, entries);
     }
   }
 
-  #count(state: PartState, { entries, bytes }: Plan['parts'][number], told: boolean): void {
-    const { part, found, outcomes, failures, failureKinds, notes, copiedBytes, made } = state;
+  async #count(state: PartState, { entries, bytes }: Plan['parts'][number], told: boolean): Promise<void> {
+    const { part, attempt, found, outcomes, failureKinds, abandoned, notes, copiedBytes, made } = state;
     this.rates.count(state);
     const ledger = this.ledger;
     const counts = Object.entries(outcomes).map(([name, count]) => [name, { ...count, directory: 0 }]);
@@ -110,14 +108,15 @@ export class Books {
       sum.after += after;
       this.#conversions.set(extension, sum);
     }
-    this.tell(
-      failures.map((failure) => restore(failure)),
+    await this.tell(
+      this.directory.failures(part, attempt),
       failureKinds,
       // What others of this run have not finished yet is nothing to tell; what comes last sees what is left of any run.
       notes.filter(({ kind }) => kind !== 'foreign-staging').map((note) => restore(note)),
     );
+    if (abandoned !== undefined) await this.#abandon(part, abandoned);
     // What is below a directory that could not be made is not even looked at.
-    if (found < entries && total(failureKinds) > 0) ledger.failMore('file', entries - found);
+    else if (found < entries && total(failureKinds) > 0) ledger.failMore('file', entries - found);
     else if (found !== entries) {
       this.balanced = false;
       this.note('run', `part ${part} has ${entries} entries, and ${found} were found in it`);
@@ -137,37 +136,42 @@ export class Books {
       const part = place + 1;
       // Of a range nothing is to tell: the file is none of those that are there.
       if (this.#counted.has(part) || entries === 0) continue;
-      const { attempt: attempts = 0 } = standings.get(part) ?? {};
-      this.ledger.failMore('file', entries - 1);
+      await this.#abandon(part, standings.get(part)?.attempt ?? 0);
+    }
+  }
+
+  /** Nobody has brought a part to its end: each of its entries failed, by its own name. */
+  async #abandon(part: number, attempts: number): Promise<void> {
+    const { source = '', task } = this.#plan ?? {};
+    const operation = task?.operation ?? 'copy';
+    const why = `no worker has brought part ${part}, which it is in, to its end in ${attempts} attempts (resume tries it again)`;
+    for await (const name of lines(this.directory.list(part), 0, false)) {
+      const path = Buffer.concat([toBytes(`${source}/`), name]);
       await this.ledger.fail({
-        ...{ type: 'error', kind: 'other', outcome: 'failed', operation: 'copy', entryKind: 'file' },
-        path: this.#list(part),
-        message: `part ${part}: no worker has brought it to its end in ${attempts} attempts; ${entries} entries are not known to be there (resume tries them again)`,
+        ...{ type: 'error', kind: 'other', outcome: 'failed', operation, entryKind: 'file', path },
+        message: `${operation} ${path}: ${why}`,
       });
     }
   }
 
   /** What was interrupted, because nothing moved any more: that is told, and nothing else of it. */
-  stalled(failures: readonly NativeFailure[], { stalled = 0 }: Readonly<Record<string, number>>): void {
-    if (stalled === 0) return;
-    this.tell(
-      failures.filter(({ kind }) => kind === 'stalled'),
-      { stalled },
-      [],
-    );
+  async stalled(failures: Failures, { stalled = 0 }: Readonly<Record<string, number>>): Promise<void> {
+    if (stalled > 0) await this.tell(failures, { stalled }, []);
   }
 
   /** Failures and notes of somebody else. */
-  tell(
-    failures: readonly NativeFailure[],
+  async tell(
+    failures: Failures,
     kinds: Readonly<Record<string, number>>,
     notes: readonly NativeNote[],
     meant = kindOf,
-  ): void {
+  ): Promise<void> {
     const left = new Map(Object.entries(kinds));
-    for (const failure of failures) {
+    for await (const failure of failures) {
+      // What is not counted here is not told, or by whoever comes last.
+      if (left.get(failure.kind) === undefined) continue;
       left.set(failure.kind, (left.get(failure.kind) ?? 0) - 1);
-      void this.ledger.fail({ ...failure, kind: meant(failure.kind) }, false);
+      await this.ledger.fail({ ...failure, kind: meant(failure.kind) }, false);
     }
     for (const [kind, many] of left) this.ledger.failUntold(meant(kind), Math.max(0, many));
     for (const { kind, message, path, lost, count } of notes) this.ledger.note(kind, message, path, { lost, count });

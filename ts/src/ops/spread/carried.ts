@@ -17,8 +17,19 @@ import { join } from 'node:path';
 import type { Readable, Writable } from 'node:stream';
 import { BulkhaulError, whyOf } from '../../error.js';
 import { toBytes } from '../../names.js';
+import type { NativeFailure } from '../../native/events.js';
 import { text, whole } from '../arguments.js';
-import type { Beat, Pace, PartState, Plan, RunDirectory, WorkerRun } from './directory.js';
+import {
+  type Beat,
+  type Pace,
+  type PartState,
+  type Plan,
+  type RunDirectory,
+  restore,
+  type Stored,
+  store,
+  type WorkerRun,
+} from './directory.js';
 import type { Standing, Step } from './protocol.js';
 
 /** Bytes of a file that go at once. */
@@ -76,6 +87,8 @@ const DEEDS: Readonly<Record<string, (run: RunDirectory, worker: string, given: 
   },
   release: (run, worker, [part, attempt]) =>
     run.perform({ do: 'release', part: number(part), attempt: number(attempt) }, worker),
+  fail: (run, _, [part, attempt, failures]) =>
+    run.fail(number(part), number(attempt), (failures as Stored<NativeFailure>[]).map(restore)),
   list: (run, _, [at, part]) => chunkOf(run.list(number(part)), number(at)),
   found: (run, _, [at, part, attempt]) => chunkOf(run.found(number(part), number(attempt)), number(at)),
   keepFound: (run, _, [at, bytes, part, attempt]) => {
@@ -212,6 +225,10 @@ export class CarriedRun implements WorkerRun {
 
   async end(): Promise<void> {
     await this.#ask('end');
+  }
+
+  async fail(part: number, attempt: number, failures: readonly NativeFailure[]): Promise<void> {
+    await this.#ask('fail', part, attempt, failures.map(store));
   }
 
   list(part: number): Promise<string> {

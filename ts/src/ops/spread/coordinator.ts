@@ -14,7 +14,7 @@ import { BulkhaulError } from '../../error.js';
 import { movedOf, type Report, type Snapshot } from '../../events.js';
 import { type Holder, Lease } from '../../journal/lease.js';
 import { toBytes } from '../../names.js';
-import type { NativeFailure, NativeReport, NativeSnapshot } from '../../native/events.js';
+import type { NativeReport, NativeSnapshot } from '../../native/events.js';
 import type { Limits } from '../../native/options.js';
 import { loadAddon, type NativeJob } from '../../native.js';
 import { verdictOf } from '../../verdict.js';
@@ -23,7 +23,7 @@ import type { Job } from '../job.js';
 import { total } from '../transfer/ledger.js';
 import { Books } from './books.js';
 import { muster } from './check.js';
-import { type Beat, type Pace, type Plan, RunDirectory, restore } from './directory.js';
+import { type Beat, type Pace, type Plan, RunDirectory } from './directory.js';
 import type { Operation, Run, Stage } from './operation.js';
 import { type Planned, plan, planner, type Sifted, sift } from './plan.js';
 import { commands, LOOK, Staff } from './staff.js';
@@ -357,8 +357,7 @@ export class Coordinator implements NativeJob {
     );
     this.#planner = undefined;
     if (planned.interrupted) {
-      const failures = planned.failures.map((failure) => restore<NativeFailure>(failure));
-      this.#books.stalled(failures, planned.failureKinds);
+      await this.#books.stalled(this.#directory.failures(0, 0), planned.failureKinds);
     }
     if (planned.interrupted || this.#stopping !== 'no') return undefined;
     const { interrupted: _, ...rest } = planned;
@@ -407,8 +406,8 @@ export class Coordinator implements NativeJob {
     this.#books.note('run', `going on with the plan of ${plan.made}`);
   }
 
-  #adopt(plan: Plan): Plan {
-    this.#books.open(plan);
+  async #adopt(plan: Plan): Promise<Plan> {
+    await this.#books.open(plan);
     this.#known = true;
     return plan;
   }
@@ -430,21 +429,21 @@ export class Coordinator implements NativeJob {
     const staff = new Staff(this.#crew, plan, this.#directory, this.#books, () => this.#look());
     this.#staff = staff;
     if (this.#stopping !== 'no') staff.stop(this.#stopping === 'now');
-    this.#look();
+    await this.#look();
     await staff.work();
-    this.#look();
+    await this.#look();
     this.#working = false;
   }
 
   /** Reads what is new in the run directory. */
-  #look(): void {
+  async #look(): Promise<void> {
     if (this.#watched && !this.#tells) {
       this.#tells = true;
       this.#directory.setWatched(Math.max(WATCHED.least, this.#workers / WATCHED.workers));
     }
     this.#staff?.observe();
     // After the beats: whoever is at another part by now has left the state of the one before.
-    this.#books.look(this.#run.entries === true);
+    await this.#books.look(this.#run.entries === true);
     this.#books.rates.look(this.#beats, performance.now());
   }
 

@@ -144,7 +144,7 @@ export class Copying implements Operation {
     const report = await stage.include(new Job(() => prepareCopy(options), undefined, allowed));
     const failures = report.failures.map((failure) => ({ ...failure, path: toBytes(failure.path) }));
     if (report.interrupted) {
-      books.stalled(failures, report.failureKinds);
+      await books.stalled(failures, report.failureKinds);
       return undefined;
     }
     if (whole) countAll(stage, report);
@@ -155,7 +155,7 @@ export class Copying implements Operation {
       const unseen = plan.found.directory - total(report.outcomes);
       if (unseen > 0 && total(report.failureKinds) > 0) books.ledger.failMore('directory', unseen);
     }
-    books.tell(
+    await books.tell(
       failures,
       report.failureKinds,
       report.notes.map((note) => ({ ...note, path: toBytes(note.path) })),

@@ -11,6 +11,7 @@
  * leases/N.K     attempt K at part N: who has it; made exclusively. N.K.over: nobody works by it any more
  * found/N.K      what attempt K at part N has read, where that is all that it does, or has found to be left of its list
  * found.all      what all have read, while the whole is told
+ * failures/N.K   what failed in attempt K at part N, a line each; 0.0: when the plan was made
  * states/N       what came of part N; appears whole, and never changes
  * workers/W      where worker W is, how many beats it has counted, and what it has done. W.over: it has ended
  * logs/W         what worker W had to say
@@ -60,10 +61,15 @@ import type { Gathered, Range } from './range.js';
 import type { Task } from './task.js';
 
 /** What is in it and holds something. */
-const DIRECTORIES = ['parts', 'leases', 'found', 'states', 'workers', 'logs'] as const;
+const DIRECTORIES = ['parts', 'leases', 'found', 'failures', 'states', 'workers', 'logs'] as const;
+
+/** What ends a line of text. */
+export const NEWLINE = 0x0a;
+/** Failures that are written at once. */
+export const TOGETHER = 500;
 
 /** Version of `run.json`. */
-const FORMAT = 2;
+const FORMAT = 3;
 
 /** A part, as the plan has it. */
 export interface PlannedPart {
@@ -114,8 +120,7 @@ export interface Plan {
   found: Record<EntryKind, number>;
   /** Of the list of directories. */
   directories: string;
-  /** What could not be read when the plan was made. */
-  failures: Stored<NativeFailure>[];
+  /** What could not be read when the plan was made, by kinds. */
   failureKinds: Record<string, number>;
   /** How large files are, and where most of them are. */
   sizes: NativeSizeClass[];
@@ -158,8 +163,10 @@ export interface PartState {
   conversions?: Conversion[];
   /** Of a range: where its bytes are. Absent: nowhere, the file is copied as a whole. */
   gathered?: Gathered;
-  failures: Stored<NativeFailure>[];
+  /** How often something failed in it, by kinds; each is among its attempt's failures. */
   failureKinds: Record<string, number>;
+  /** Nobody has brought it to its end in so many attempts: each of its entries failed. */
+  abandoned?: number;
   notes: Stored<NativeNote>[];
   /** What took longest. Absent: nothing took long. */
   slowest?: Stored<NativeSlow>[];
@@ -220,6 +227,8 @@ export interface WorkerRun {
   list(part: number): Answer<string>;
   /** The file for what an attempt reads, with what it has read where it was. */
   found(part: number, attempt: number): Answer<string>;
+  /** These failed in an attempt. */
+  fail(part: number, attempt: number, failures: readonly NativeFailure[]): Answer<void>;
   /** An attempt has read all that it will. */
   keepFound(part: number, attempt: number): Answer<void>;
 }
@@ -338,6 +347,27 @@ export class RunDirectory implements WorkerRun {
       own: join(this.path, 'found.all'),
       others: this.#names('found').map((name) => join(this.path, 'found', name)),
     };
+  }
+
+  /** Takes down what failed in an attempt; part 0 is the plan. */
+  fail(part: number, attempt: number, failures: readonly NativeFailure[]): void {
+    if (failures.length === 0) return;
+    const file = openSync(this.#in(join('failures', `${part}.${attempt}`)), 'a', 0o600);
+    try {
+      writeFileSync(file, failures.map((failure) => `${JSON.stringify(store(failure))}\n`).join(''));
+      fsyncSync(file);
+    } finally {
+      closeSync(file);
+    }
+  }
+
+  /** What failed in an attempt. */
+  async *failures(part: number, attempt: number): AsyncGenerator<NativeFailure> {
+    const path = join(this.path, 'failures', `${part}.${attempt}`);
+    if (!existsSync(toBytes(path))) return;
+    for await (const line of lines(path, NEWLINE, true)) {
+      yield restore(JSON.parse(line.toString()) as Stored<NativeFailure>);
+    }
   }
 
   get names(): string {
@@ -516,6 +546,30 @@ export class RunDirectory implements WorkerRun {
   #in(name: string): Buffer {
     return toBytes(join(this.path, name));
   }
+}
+
+/** The lines of a file. One byte ends one, and nothing else that some take for an end. `unended`: the last may have none. */
+export async function* lines(path: string, terminator: number, unended: boolean): AsyncGenerator<Buffer> {
+  let rest = Buffer.alloc(0);
+  // What is open already may be a socket, which has no path.
+  const [, open] = /^\/(?:dev|proc\/self)\/fd\/(\d+)$/.exec(path === '/dev/stdin' ? '/dev/fd/0' : path) ?? [];
+  const from = open === undefined ? {} : { fd: Number(open), autoClose: false };
+  const chunks: AsyncIterable<Buffer> = createReadStream(toBytes(path), from);
+  try {
+    for await (const chunk of chunks) {
+      const bytes = rest.length > 0 ? Buffer.concat([rest, chunk]) : chunk;
+      let begin = 0;
+      for (let end = bytes.indexOf(terminator); end >= 0; end = bytes.indexOf(terminator, begin)) {
+        yield bytes.subarray(begin, end);
+        begin = end + 1;
+      }
+      rest = bytes.subarray(begin) as Buffer<ArrayBuffer>;
+    }
+  } catch (error) {
+    throw new BulkhaulError('LIST', `${path}: ${whyOf(error, path)}`, { cause: error });
+  }
+  if (rest.length > 0 && !unended) throw new BulkhaulError('LIST', `the list is cut short: ${path}`);
+  if (rest.length > 0) yield rest;
 }
 
 /** The first name of a list. */

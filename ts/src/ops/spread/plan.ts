@@ -6,22 +6,19 @@
  */
 import { createHash, type Hash } from 'node:crypto';
 import { once } from 'node:events';
-import { createReadStream, createWriteStream, type WriteStream } from 'node:fs';
+import { createWriteStream, type WriteStream } from 'node:fs';
 import { lstat, open, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { BulkhaulError, whyOf } from '../../error.js';
 import { makeDirectories } from '../../journal/store.js';
 import { fromBytes, toBytes } from '../../names.js';
 import type { EntryKind, NativeFailure, NativePart, NativeShare, NativeSizeClass } from '../../native/events.js';
 import type { NativePartitionOptions } from '../../native/options.js';
 import { loadAddon, type NativeJob } from '../../native.js';
-import { type PlannedPart, type RunDirectory, type Stored, store } from './directory.js';
+import { lines, NEWLINE, type PlannedPart, type RunDirectory, type Stored, store, TOGETHER } from './directory.js';
 import { LEAST_RANGE, MOST_RANGE } from './range.js';
 
 /** Parts for each worker, unless somebody says how many: so that the last of them does not work alone for long. */
 const PARTS_PER_WORKER = 16;
-/** Failures that a plan keeps; all are counted. */
-const MOST_FAILURES = 1000;
 
 /** What is to be divided, and how. */
 export interface Division {
@@ -47,7 +44,6 @@ export interface Planned {
   found: Record<EntryKind, number>;
   /** The digest of the list of directories. */
   directories: string;
-  failures: Stored<NativeFailure>[];
   failureKinds: Record<string, number>;
   /** How large files are, and where most of them are. */
   sizes: NativeSizeClass[];
@@ -146,17 +142,18 @@ export async function plan(
 ): Promise<Planned> {
   const found = { file: 0, directory: 0, symlink: 0, fifo: 0, socket: 0, block: 0, char: 0 };
   const lists: { path: string; cost: number }[] = [];
-  const failures: Stored<NativeFailure>[] = [];
+  const failures: NativeFailure[] = [];
   const running = job.run();
   // It is told when the events have ended.
   running.catch(() => undefined);
   for (let batch = await job.nextEvents(); batch.length > 0; batch = await job.nextEvents()) {
     for (const event of batch) {
-      if (event.type === 'error' && failures.length < MOST_FAILURES) failures.push(store(event));
+      if (event.type === 'error' && failures.push(event) >= TOGETHER) directory.fail(0, 0, failures.splice(0));
       if (event.type === 'part' && event.path) lists.push({ path: fromBytes(event.path), cost: event.cost });
       if (event.type === 'error' || event.type === 'part') await told(event);
     }
   }
+  directory.fail(0, 0, failures);
   const { failureKinds, interrupted, sizes, heaviest } = await running;
   const parts: PlannedPart[] = [];
   const directories = new List(directory.directories);
@@ -197,7 +194,7 @@ export async function plan(
   for (const name of ['plan', 'plan.names'])
     await rm(toBytes(join(directory.path, name)), { recursive: true, force: true });
   const seen = { sizes, heaviest: heaviest.map((share) => store(share)) };
-  return { parts, found, directories: digest, failures, failureKinds, ...seen, interrupted };
+  return { parts, found, directories: digest, failureKinds, ...seen, interrupted };
 }
 
 /** A name without its first component. */
@@ -240,31 +237,6 @@ interface Listed {
   ranges?: { number: number; bytes: number };
 }
 
-/** The lines of a file. One byte ends one, and nothing else that some take for an end. `unended`: the last may have none. */
-async function* lines(path: string, terminator: number, unended: boolean): AsyncGenerator<Buffer> {
-  let rest = Buffer.alloc(0);
-  // What is open already may be a socket, which has no path.
-  const [, open] = /^\/(?:dev|proc\/self)\/fd\/(\d+)$/.exec(path === '/dev/stdin' ? '/dev/fd/0' : path) ?? [];
-  const from = open === undefined ? {} : { fd: Number(open), autoClose: false };
-  const chunks: AsyncIterable<Buffer> = createReadStream(toBytes(path), from);
-  try {
-    for await (const chunk of chunks) {
-      const bytes = rest.length > 0 ? Buffer.concat([rest, chunk]) : chunk;
-      let begin = 0;
-      for (let end = bytes.indexOf(terminator); end >= 0; end = bytes.indexOf(terminator, begin)) {
-        yield bytes.subarray(begin, end);
-        begin = end + 1;
-      }
-      rest = bytes.subarray(begin) as Buffer<ArrayBuffer>;
-    }
-  } catch (error) {
-    throw new BulkhaulError('LIST', `${path}: ${whyOf(error, path)}`, { cause: error });
-  }
-  if (rest.length > 0 && !unended) throw new BulkhaulError('LIST', `the list is cut short: ${path}`);
-  if (rest.length > 0) yield rest;
-}
-
-const NEWLINE = 0x0a;
 const END = Buffer.from([0]);
 
 /** Syncs that are waited for at once: a file system makes one of many. */

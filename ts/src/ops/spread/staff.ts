@@ -6,12 +6,11 @@
  */
 import { randomBytes } from 'node:crypto';
 import { hostname } from 'node:os';
-import { display, toBytes } from '../../names.js';
-import type { NativeFailure } from '../../native/events.js';
+import { display } from '../../names.js';
 import type { Books } from './books.js';
 import { serve } from './carried.js';
 import { type Hired, hire, sharing, type WorkerEnded, workerCommand } from './crew.js';
-import { type Beat, type PartState, type Plan, type RunDirectory, store } from './directory.js';
+import type { Beat, PartState, Plan, RunDirectory } from './directory.js';
 import type { Crew } from './operation.js';
 import { attempt } from './protocol.js';
 import { SlurmArray, STEP, submission } from './slurm.js';
@@ -89,7 +88,7 @@ export class Staff {
     readonly plan: Plan,
     readonly directory: RunDirectory,
     readonly books: Books,
-    readonly look: () => void,
+    readonly look: () => Promise<void>,
   ) {}
 
   /** How many there are. */
@@ -134,7 +133,7 @@ export class Staff {
     for (let index = 0; index < many; index += 1) this.#hire(index);
     while (this.#crew.size > 0) {
       await this.#pause();
-      this.look();
+      await this.look();
       this.#forsake();
       // Those that wait for more need not look again.
       if (this.books.left === 0) this.#dismiss();
@@ -154,11 +153,11 @@ export class Staff {
       }
       for (let looks = LOOKS_AT_SLURM; looks > 0 && this.#stopping === 'no'; looks -= 1) {
         await this.#pause();
-        this.look();
+        await this.look();
         if (this.books.left === 0) break;
       }
       if (this.books.left > 0 && this.#stopping === 'no' && !(await array.isLeft())) {
-        this.look();
+        await this.look();
         array = undefined;
       }
     }
@@ -234,20 +233,15 @@ export class Staff {
     for (const [part, { attempt: last, settled }] of this.directory.standings()) {
       const planned = this.plan.parts[part - 1];
       if (settled || last < MOST_ATTEMPTS || !planned || this.directory.holder(part, last) !== worker) continue;
-      const message = `part ${part}: ${last} attempts ended with the death of their worker, it is not tried again`;
-      const failure: NativeFailure = {
-        ...{ type: 'error', kind: 'other', outcome: 'failed', operation: 'copy', entryKind: 'file', message },
-        path: toBytes(this.directory.list(part)),
-      };
       const name = `coordinator-${process.pid}`;
       // What nobody has done then is done in the end: of a range its file, and of what one tells all of the rest.
       const failed = planned.range === undefined && !this.books.operation.tellsAll;
       const state: PartState = {
         ...{ part, attempt: last + 1, worker: name, host: hostname(), elapsed: 0, found: planned.entries, made: 0 },
-        outcomes: failed ? { failed: { all: planned.entries, file: planned.entries } } : {},
+        outcomes: {},
+        ...(failed && { abandoned: last }),
         ...{ copiedBytes: 0, movedBytes: 0, resumedFiles: 0, resumedBytes: 0, verifiedFiles: 0, verifiedBytes: 0 },
-        ...{ verifiedFromCache: 0, hashedBytes: 0, complete: !failed, failures: failed ? [store(failure)] : [] },
-        ...{ failureKinds: failed ? { other: 1 } : {}, notes: [] },
+        ...{ verifiedFromCache: 0, hashedBytes: 0, complete: !failed, failureKinds: {}, notes: [] },
       };
       const steps = attempt<PartState>(part, last + 1);
       for (let step = steps.next(); !step.done; ) {

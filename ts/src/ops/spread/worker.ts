@@ -11,7 +11,7 @@ import { hostname } from 'node:os';
 import { BulkhaulError, whyOf } from '../../error.js';
 import { movedOf, type Report } from '../../events.js';
 import { display, toBytes } from '../../names.js';
-import type { NativeSlow, Outcome } from '../../native/events.js';
+import type { NativeFailure, NativeSlow, Outcome } from '../../native/events.js';
 import type { NativeJob } from '../../native.js';
 import { Job, type Prepared } from '../job.js';
 import { type MappedCopyOptions, prepareCopy } from '../mapping.js';
@@ -24,6 +24,7 @@ import {
   type Plan,
   type Stored,
   store,
+  TOGETHER,
   tagOf,
   type WorkerRun,
 } from './directory.js';
@@ -33,8 +34,8 @@ import { partJob, sinceCompressed, type Task } from './task.js';
 
 /** How long somebody who begins to watch waits at most until a worker sees that, ms. */
 const GLANCE_MS = 5000;
-/** Failures and notes of a part that its state keeps; all are counted. */
-const MOST_FAILURES = 200;
+/** Notes of a part that its state keeps; there are few kinds of them. */
+const MOST_NOTES = 200;
 /** Attempts at a part that may blame the host they ran on. The next one counts, whatever comes of it. */
 const MOST_BLAMES = 2;
 /** What is wrong with a host rather than with an entry: another one may do better. */
@@ -264,7 +265,7 @@ export class Worker {
     if (task.operation === 'compress' && this.#isBlamed(part, number, report)) return undefined;
     if (task.operation === 'compress') return compressed(state, report, before);
     // Whoever tells all finds what is left, and what went wrong.
-    const whole = { ...state, found: entries, complete: true, failures: [], failureKinds: {}, notes: [] };
+    const whole = { ...state, found: entries, complete: true, failureKinds: {}, notes: [] };
     if (task.operation === 'remove') {
       const { all, file } = state.outcomes.removed ?? { all: 0, file: 0 };
       // What is not there any more an attempt before this one has removed.
@@ -303,7 +304,14 @@ export class Worker {
       job.cancel(true);
     };
     const check = setInterval(() => void look().catch(blind), this.#plan.beat * 1000);
+    const failures: NativeFailure[] = [];
+    const tell = () => this.#run.fail(part, number, failures.splice(0));
     try {
+      for await (const event of job) {
+        if (event.type !== 'error') continue;
+        if (failures.push({ ...event, path: toBytes(event.path) }) >= TOGETHER) await tell();
+      }
+      if (failures.length > 0) await tell();
       const report = await job;
       const stalled = report.failures.find(({ kind }) => kind === 'stalled');
       if (stalled) this.#giveUp(part, stalled.message);
@@ -420,7 +428,7 @@ export class Worker {
         movedBytes: end.written,
       },
       ...{ resumedFiles: 0, resumedBytes: 0, verifiedFiles: 0, verifiedBytes: 0, verifiedFromCache: 0, hashedBytes: 0 },
-      ...{ complete: true, failures: [], failureKinds: {}, notes: [] },
+      ...{ complete: true, failureKinds: {}, notes: [] },
       ...(end.gathered && { gathered: end.gathered }),
       ...(end.written > 0 && { slowest: [store({ path, bytes: range.size, seconds: elapsed })] }),
     };
@@ -444,7 +452,7 @@ export class Worker {
   }
 
   #stateOf(part: number, number: number, report: Report): PartState {
-    const { found, outcomes, directories, files, failures, notes, failureKinds } = report;
+    const { found, outcomes, directories, files, notes, failureKinds } = report;
     const entries = Object.entries(found).reduce((sum, [kind, many]) => sum + (kind === 'directory' ? 0 : many), 0);
     const became = Object.entries(outcomes).flatMap(([name, many]): [Outcome, { all: number; file: number }][] => {
       const outcome = name as Outcome;
@@ -461,9 +469,8 @@ export class Worker {
       movedBytes: this.#through,
       ...{ copiedBytes, resumedFiles, resumedBytes, verifiedFiles, verifiedBytes, verifiedFromCache, hashedBytes },
       complete: report.complete,
-      failures: failures.slice(0, MOST_FAILURES).map((failure) => store({ ...failure, path: toBytes(failure.path) })),
       failureKinds,
-      notes: notes.slice(0, MOST_FAILURES).map((note) => store({ ...note, path: toBytes(note.path) })),
+      notes: notes.slice(0, MOST_NOTES).map((note) => store({ ...note, path: toBytes(note.path) })),
       slowest: slowestOf(report),
     };
   }
