@@ -73,6 +73,7 @@ describe.skipIf(WITHOUT_DISKS !== undefined)('image', { timeout: 60_000 }, () =>
           },
         ],
       }),
+      expect.objectContaining({ type: 'summary', complete: true, exitCode: 0 }),
     ]);
     const text = await image(cwd, 'inspect', 'd.img', 'part');
     expect(text).toMatchObject({
@@ -92,7 +93,10 @@ describe.skipIf(WITHOUT_DISKS !== undefined)('image', { timeout: 60_000 }, () =>
     });
     must('debugfs', '-w', '-R', 'clri <12>', join(cwd, 'part'));
     const before = must('sha256sum', join(cwd, 'part'));
-    expect(await image(cwd, 'check', 'part')).toMatchObject({ code: 1, stdout: expect.stringContaining('DAMAGED: ') });
+    expect(await image(cwd, 'check', 'part')).toMatchObject({
+      code: 1,
+      stdout: expect.stringContaining("DAMAGED: e2fsck: Entry 'etc' in / (2) has deleted/unused inode 12.; "),
+    });
     expect(must('sha256sum', join(cwd, 'part'))).toBe(before);
     // The table alone.
     must('dd', 'if=/dev/zero', `of=${path}`, 'bs=512', 'seek=3', 'count=1', 'conv=notrunc', 'status=none');
@@ -114,6 +118,7 @@ describe.skipIf(WITHOUT_DISKS !== undefined)('image', { timeout: 60_000 }, () =>
           expect.objectContaining({ number: 2, method: 'files', type: 'ext4', name: 'é' }),
         ],
       }),
+      expect.objectContaining({ type: 'summary', complete: true, dryRun: true, exitCode: 0 }),
     ]);
     expect(existsSync(join(cwd, 'x.img'))).toBe(false);
     const made = await image(cwd, 'clone', 'd.img', 'x.img');
@@ -150,6 +155,48 @@ describe.skipIf(WITHOUT_DISKS !== undefined)('image', { timeout: 60_000 }, () =>
     expect({ code, stderr }).toEqual({ code: 0, stderr: expect.stringContaining('goes on with x.img.partial') });
     for (const number of [1, 2]) expect(stderr).toContain(`partition ${number} was proved by an earlier run`);
     expect(places(join(cwd, 'x.img'))).toEqual(places(path));
+  });
+
+  it.each<[string, string[], number, string]>([
+    ['inspect', ['inspect', 'd.img'], 0, 'complete: 2 entries'],
+    ['check', ['check', 'd.img'], 0, 'complete: 2 entries'],
+    ['a check of what is damaged', ['check', 'part'], 1, 'MISMATCHED: 1 damaged (exit 1)'],
+    ['clone -n', ['clone', '-n', 'd.img', 'x.img'], 0, 'complete: 2 entries (dry run: nothing was done)'],
+  ])('%s ends with its verdict, in the log and for --on-end too', async (_, args, code, sentence) => {
+    const cwd = scratch();
+    disk(cwd);
+    must('debugfs', '-w', '-R', 'clri <12>', join(cwd, 'part'));
+    writeFileSync(join(cwd, 'end'), '#!/bin/sh\necho "end $BULKHAUL_EXIT_CODE $BULKHAUL_SENTENCE"\n', { mode: 0o755 });
+    const ran = await image(cwd, ...args, '--log-file', 'log', '--on-end', './end');
+    expect(ran.code, ran.stderr).toBe(code);
+    const lines = ran.stderr.trimEnd().split('\n');
+    const dry = args.includes('-n');
+    expect(dry ? lines : lines.slice(-2)).toEqual([sentence, ...(dry ? [] : [`end ${code} ${sentence}`])]);
+    const log = readFileSync(join(cwd, 'log'), 'utf8')
+      .trimEnd()
+      .split('\n')
+      .map((line) => JSON.parse(line));
+    expect(log[0]).toMatchObject({ msg: 'begin', command: expect.arrayContaining(['image', args[0]]) });
+    expect(log.at(-1)).toMatchObject({ msg: 'summary', exitCode: code, complete: code === 0, dryRun: dry });
+    const quiet = await image(cwd, ...args, '--quiet');
+    expect(quiet).toMatchObject({ code, stderr: code === 0 ? '' : expect.stringContaining(sentence) });
+    const json = await image(cwd, ...args, '--quiet', '--json');
+    expect(jsonLines(json.stdout)).toEqual([expect.objectContaining({ type: 'summary', exitCode: code })]);
+  });
+
+  it.each<[string[], string]>([
+    [['inspect', '--size', '4M'], 'image inspect has no use for --size: it is for image clone'],
+    [['check', '-n'], 'image check has no use for --dry-run: it is for image clone, pack, unpack'],
+    [['check', '--bwlimit', '1m'], 'image check has no use for --bwlimit: it is for image clone, pack, unpack'],
+    [['unpack', '--total', '4M', 'out'], 'image unpack has no use for --total: it is for image clone, pack'],
+    [['pack', '--new-identity', 'x.img'], 'image pack has no use for --new-identity: it is for image clone'],
+    [['clone', '--image-fs', 'xfs', 'x.img'], 'image clone has no use for --image-fs: it is for image pack'],
+  ])('refuses what another action is asked for: %j', async ([action = '', ...args], why) => {
+    const cwd = scratch();
+    disk(cwd);
+    const ran = await image(cwd, action, 'd.img', ...args);
+    expect(ran).toEqual({ code: 2, stdout: '', stderr: `bulkhaul: ${why}\n` });
+    expect(readdirSync(cwd).sort()).toEqual(['d.img', 'part', 'tree']);
   });
 
   it('clone has a table for as many partitions, and with a number that few have', async () => {
@@ -290,6 +337,7 @@ describe.skipIf(WITHOUT_DISKS !== undefined)('image', { timeout: 60_000 }, () =>
     };
     const packed = plain('pack', 'tree/', 'x.img');
     expect(packed).toMatchObject({ status: 0, stderr: expect.stringContaining('times are kept in whole seconds') });
+    expect(packed.stderr.trimEnd().split('\n').at(-1)).toBe('complete: 6 entries');
     expect(readdirSync(cwd).sort()).toEqual(['tree', 'x.img']);
     expect(plain('pack', 'tree', 'y.img')).toMatchObject({
       status: 2,

@@ -66,6 +66,7 @@ const HPCP = [
   'help',
   'codes',
   'settings',
+  'step',
   'sources',
   'excludes',
   'destinations',
@@ -110,6 +111,7 @@ const ROOMS = [
   ...['program', 'ssh', 'list', 'planned', 'tool', 'rsync', 'rclone', 'bulkhaul'].map((room) => `ops/transfer/${room}`),
   ...['check', 'crew', 'tally', 'ledger', 'lengths', 'log'].map((room) => `ops/transfer/${room}`),
   'ops/transfer',
+  'ops/errand',
   ...['protocol', 'range', 'task', 'directory', 'carried', 'rates', 'check', 'plan', 'crew', 'slurm', 'worker']
     .concat(['books', 'operation', 'staff', 'copying', 'whole', 'coordinator'])
     .map((room) => `ops/spread/${room}`),

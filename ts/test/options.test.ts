@@ -8,9 +8,11 @@ import { CompareCommand } from '../src/cli/verbs/compare.js';
 import { CopyCommand } from '../src/cli/verbs/copy.js';
 import { ListCommand } from '../src/cli/verbs/list.js';
 import { ManifestCommand } from '../src/cli/verbs/manifest.js';
+import { MigrateCommand } from '../src/cli/verbs/migrate.js';
 import { PackCommand } from '../src/cli/verbs/pack.js';
 import { RemoveCommand } from '../src/cli/verbs/remove.js';
 import { SyncCommand } from '../src/cli/verbs/sync.js';
+import { UnpackCommand } from '../src/cli/verbs/unpack.js';
 import { jsonLines, program, run, scratch } from './rig.js';
 
 const VERBS = {
@@ -21,6 +23,8 @@ const VERBS = {
   compare: CompareCommand,
   sync: SyncCommand,
   pack: PackCommand,
+  unpack: UnpackCommand,
+  migrate: MigrateCommand,
 } as const;
 
 /** A call as a shell would part it, at blanks; `~` is a blank in a word. */
@@ -118,6 +122,11 @@ describe('a refusal says why', () => {
     ['sync -c a b', '-c is not an option of sync: --compare checksum does that'],
     ['sync -r a b', '-r is not an option of sync: trees are always taken whole; leave it out'],
     ['pack -z a b', '-z is not an option of pack: --compress NAME says how'],
+    ['unpack --test a', '--test is not an option of unpack: --verify does that'],
+    [
+      'migrate --compress a b',
+      '--compress is not an option of migrate: --format NAME says how files are packed; leave it out',
+    ],
     ['list -l a', '-l is not an option of list: --json tells sizes, times, modes and owners'],
   ])('%s', (line, sentence) => {
     expect(refusal(line)).toBe(sentence);

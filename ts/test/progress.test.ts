@@ -263,6 +263,17 @@ describe('progress', () => {
     expect(statusLine(view)).toContain('syncing for 12 s');
   });
 
+  it('of a step beside the work says which it is, at any width, and no speed before anything moves', () => {
+    const progress = new Progress('measuring');
+    const before = snapshot({ phase: 'preflight', elapsed: 1 });
+    progress.update(before);
+    expect(statusLine(progress.update({ ...before, elapsed: 3 }))).toBe('measuring | 0 errors | 3.0 s');
+    const expected = { entries: 10, files: 10, bytes: 10 * MIB, toRead: 0, toDo: 10 };
+    const half = snapshot({ phase: 'copying', elapsed: 4, workedEntries: 5, doneEntries: 5, doneFiles: 5, expected });
+    expect(statusLine(progress.update(half), 12)).toMatch(/^(measuring|\d+%)/);
+    expect(statusLine(progress.update(half))).toMatch(/^measuring \| /);
+  });
+
   it('says that it stops, and what it waits for', () => {
     const progress = new Progress();
     const expected = { entries: 9, files: 9, bytes: 90 * MIB, toRead: 90 * MIB, toDo: 9 };

@@ -544,6 +544,13 @@ describe('the summary', () => {
     expect(text({})).not.toContain('resumed');
   });
 
+  it('of a run that was interrupted takes the sizes that are known for no more than that', () => {
+    const found = { file: 20, directory: 3, symlink: 0, fifo: 0, socket: 0, block: 0, char: 0 };
+    expect(text({ found, foundBytes: 5_000_000, interrupted: true })).toContain(
+      'found: 20 files (4.77 MiB known), 3 directories, 0 symlinks\n',
+    );
+  });
+
   it('of a dry run does not pretend', () => {
     const lines = text({ files: outcomes({ copied: 1 }), outcomes: outcomes({ copied: 1, made: 1 }) }, true);
     expect(lines).toContain('1 file would be copied');
@@ -699,7 +706,7 @@ describe('failures', () => {
   });
 
   it('of a look before a question are not shown', async () => {
-    const { stderr, done } = await follow(new FakeNative({ events: [many(1)] }), { preview: true });
+    const { stderr, done } = await follow(new FakeNative({ events: [many(1)] }), { aside: 'counting' });
     await done;
     expect(stderr.text).toBe('');
   });

@@ -137,6 +137,27 @@ describe('the first signal', () => {
     await goesOn(cwd);
   });
 
+  it('of an image that another program makes', async () => {
+    const cwd = scratch();
+    const gate = await held(cwd);
+    if (!gate) return;
+    const child = start(['image', 'pack', '--image-fs', 'squashfs', `${gate.point}/`, 'x.img'], cwd);
+    let stderr = '';
+    child.stderr?.on('data', (chunk: Buffer) => {
+      stderr += chunk;
+    });
+    const ended = new Promise<number | null>((resolve) => child.on('close', resolve));
+    await Promise.race([Promise.all([gate.hangs, said(child.stderr, / packing \| 0 errors \| /)]), ended]);
+    child.kill('SIGTERM');
+    const code = await ended;
+    if (code === 2) return console.log(`skip: ${stderr}`);
+    expect([code, stderr.trimEnd().split('\n').at(-1)]).toEqual([
+      130,
+      'INTERRUPTED: nothing was made; the same command begins anew (exit 130)',
+    ]);
+    expect(readdirSync(cwd).sort()).toEqual(['d', 's']);
+  });
+
   it('of hpcp', async () => {
     const cwd = scratch();
     const gate = await held(cwd);
@@ -183,6 +204,10 @@ describe('a read that does not come back', () => {
   it.each([
     'copy M/ o',
     'copy --verify M/ there',
+    'move M/ o',
+    'migrate M/ o',
+    'compress M/',
+    'pack M/ o',
     'list --full-hash M/',
     'manifest M/',
     'verify --in M/ MD5SUMS',

@@ -59,6 +59,7 @@ const HABITS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
     ...COPY,
     '--remove-source-files': 'sources stay; compress packs files where they are',
     '-z': '--format NAME says how files are packed; leave it out',
+    '--compress': '--format NAME says how files are packed; leave it out',
   },
   sync: {
     '-a': 'times are kept, and on this machine modes with --perms; copy keeps all that rsync does with it',
@@ -97,6 +98,7 @@ const HABITS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
     '-x': 'it is what this does; leave it out',
     '-f': 'the first argument is what is unpacked',
     '-z': 'what is compressed is recognised; leave it out',
+    '--test': '--verify does that',
     '-p': KEPT,
     '-C': 'the last argument is where it goes',
   },

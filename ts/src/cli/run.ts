@@ -57,8 +57,11 @@ export interface CommonSettings {
   serve?: { address: string; control: boolean } | undefined;
   /** The name before each failure that is shown as it happens; absent: the product's. */
   label?: string;
-  /** Only a look at what would be done, before a question: failures are not shown, and not kept. */
-  preview?: boolean;
+  /**
+   * A step before or beside the work, in a word for its status: its failures are not shown and not kept, and it has no
+   * summary; whoever takes it tells what came of it.
+   */
+  aside?: string;
   /** Failures are shown by whoever listens. */
   ownFailures?: boolean;
   /** The file of the metrics, and what they are of. */
@@ -118,7 +121,7 @@ export async function runJob(
   const { witness } = context;
   try {
     const report = await followed(begin, settings, context, listen);
-    if (!settings.preview) witness?.reports.push(report);
+    if (settings.aside === undefined) witness?.reports.push(report);
     return report;
   } catch (error) {
     if (witness) witness.refusal ??= BulkhaulError.from(error);
@@ -135,7 +138,7 @@ async function followed(
   const { openReporters } = await import('../report/follow.js');
   const { follow, status, stopping: waiting, say, hush } = await openReporters(reportSettings(settings, context));
   const job = begin(wantsEntries(settings), hush);
-  if (!settings.preview) context.follow?.(job);
+  if (settings.aside === undefined) context.follow?.(job);
   if (settings.stallTimeout !== undefined) job.setStallTimeout(settings.stallTimeout);
   let stopping = false;
   let end: NodeJS.Timeout | undefined;
@@ -254,7 +257,7 @@ export function inUse({ logFile }: CommonSettings, env: NodeJS.ProcessEnv): { in
 }
 
 function reportSettings(settings: CommonSettings, { env, stdout, stderr }: Outputs): ReportSettings {
-  const { json, quiet, logFile, label = 'bulkhaul', preview = false, exitCode, metrics } = settings;
+  const { json, quiet, logFile, label = 'bulkhaul', aside, exitCode, metrics } = settings;
   const origin = originOf();
   const dumb = env.TERM === 'dumb';
   const terminal = isTerminal(stderr) && !dumb;
@@ -272,14 +275,15 @@ function reportSettings(settings: CommonSettings, { env, stdout, stderr }: Outpu
     every: every * 1000,
     json,
     quiet,
-    itemize: wantsEntries(settings),
+    itemize: aside === undefined && wantsEntries(settings),
     color,
-    logFile,
+    logFile: aside === undefined ? logFile : undefined,
+    aside,
     serve: settings.serve && serveSettings(settings.serve, origin),
-    metrics: preview ? undefined : metrics,
+    metrics: aside === undefined ? metrics : undefined,
     origin,
     exitCode,
-    failures: preview || settings.ownFailures ? undefined : failureSettings(label, env, origin),
+    failures: aside !== undefined || settings.ownFailures ? undefined : failureSettings(label, env, origin),
   };
 }
 

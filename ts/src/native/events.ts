@@ -311,7 +311,7 @@ export interface NativeReport {
   directories: Record<Outcome, number>;
   /** Why entries were skipped: reason -> count. */
   skipped: Record<string, number>;
-  /** Bytes of the regular files found, by their sizes. */
+  /** Bytes of the regular files found, by their sizes; of a run that was interrupted, as far as they are known. */
   foundBytes: number;
   /** The same files by classes of their sizes, smaller ones first, every class. */
   sizes: NativeSizeClass[];

@@ -25,6 +25,7 @@ import { KINDS, makeSwap } from './disk/filesystem.js';
 import { copyRaw, digestOf } from './disk/raw.js';
 import { SNAPSHOT, type Snapshot, snapshotOf } from './disk/snapshot.js';
 import { throwaway } from './disk/table.js';
+import { errand } from './errand.js';
 import { Job } from './job.js';
 import { type MappedCopyOptions, prepareCopy } from './mapping.js';
 import { Ledger, total } from './transfer/ledger.js';
@@ -39,9 +40,22 @@ export interface CloneSettings extends Resources {
   entries?: boolean;
 }
 
-/** Makes a clone. The caller has asked whether what the destination holds may go, and closes the plan. */
+/**
+ * Makes a clone, or of a plan for a dry run tells what it would. The caller has asked whether what the destination holds may
+ * go, and closes the plan.
+ */
 export function clone(plan: Plan, settings: CloneSettings): Job {
+  if (plan.options.dryRun) return planned(plan);
   return new Job(async () => ({ native: new Cloning(plan, settings) }));
+}
+
+/** Nothing but what would be done: each partition is an entry. */
+function planned({ parts }: Plan): Job {
+  return errand(async (ledger) => {
+    ledger.found.block = parts.length;
+    ledger.copiedBytes = parts.reduce((sum, { bytes }) => sum + bytes, 0);
+    ledger.settle({ copied: { all: parts.length, file: 0, directory: 0 } });
+  }, true);
 }
 
 /** Boot code in the first sector: what follows is the identity of the disk, and its table. */

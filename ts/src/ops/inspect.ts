@@ -13,6 +13,9 @@ import * as devices from './disk/device.js';
 import { KINDS } from './disk/filesystem.js';
 import { has } from './disk/program.js';
 import { soundTable } from './disk/table.js';
+import { errand } from './errand.js';
+import type { Job } from './job.js';
+import type { Ledger } from './transfer/ledger.js';
 
 /** How full a file system is. */
 export interface Fill {
@@ -65,10 +68,40 @@ export interface Inspected {
 }
 
 /**
- * Looks at a disk or an image; `check`: has each file system checked. Throws `NO_SOURCE` for what is not there, and
- * `USAGE` for what is neither.
+ * Looks at disks and images, and gives what is found of each to `tell`; `check`: has each file system checked. Each volume is
+ * an entry, and so is a table that is damaged. Rejects with `NO_SOURCE` for what is not there, and `USAGE` for what is neither.
  */
-export async function inspectDisk(path: string, check: boolean): Promise<Inspected> {
+export function inspectDisks(paths: readonly string[], check: boolean, tell: (found: Inspected) => Promise<void>): Job {
+  return errand(async (ledger, signal) => {
+    for (const path of paths) {
+      if (signal.aborted) return;
+      const found = await inspectDisk(path, check, signal);
+      await book(found, check, ledger);
+      await tell(found);
+    }
+  });
+}
+
+async function book({ path, damage: table, volumes }: Inspected, check: boolean, ledger: Ledger): Promise<void> {
+  const damaged = (name: string, why: string) =>
+    ledger.fail({
+      ...{ type: 'error', kind: 'damaged', outcome: 'mismatched', operation: 'check', path: toBytes(name) },
+      ...{ entryKind: 'block', message: `check ${name}: ${why}` },
+    });
+  if (table !== undefined) await damaged(path, table);
+  for (const { number, damage, unchecked } of volumes) {
+    const name = number === undefined ? path : `${path}, partition ${number}`;
+    if (damage) await damaged(name, damage);
+    else if (unchecked !== undefined) ledger.skip('unchecked', 'block');
+    else {
+      ledger.found.block += 1;
+      const one = { all: 1, file: 0, directory: 0 };
+      ledger.settle(check && damage !== undefined ? { same: one } : { listed: one });
+    }
+  }
+}
+
+async function inspectDisk(path: string, check: boolean, signal: AbortSignal): Promise<Inspected> {
   const blockdev = loadBlockdev();
   const refuse = (why: string): never => {
     throw new BulkhaulError('USAGE', `${display(path)} can't be looked at: ${why}`);
@@ -113,9 +146,13 @@ export async function inspectDisk(path: string, check: boolean): Promise<Inspect
       else if (mount) volume.unchecked = 'it is mounted';
       else if (missing.length > 0) volume.unchecked = `there is no ${missing.join(', ')}`;
       else {
-        volume.damage = await attached(blockdev, file.fd, place, how, (device) => kind.check(device)).then(
+        volume.damage = await attached(blockdev, file.fd, place, how, (device) => kind.check(device, signal)).then(
           () => '',
-          (error: Error) => whyOf(error),
+          (error: Error) => {
+            // It was ended, and has found nothing.
+            signal.throwIfAborted();
+            return whyOf(error);
+          },
         );
       }
       return volume;

@@ -9,14 +9,17 @@ import { constants, type Stats } from 'node:fs';
 import { type FileHandle, link, lstat, open, realpath, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { whyOf } from '../error.js';
+import type { Report } from '../events.js';
 import { toBytes } from '../names.js';
 import { aliased } from '../native/alias.js';
 import type { Resources } from '../native/options.js';
 import { prepareComparison } from './compare.js';
 import { unlessAbsent } from './disk/device.js';
 import { must } from './disk/program.js';
+import { errand } from './errand.js';
 import { BLOCK, begun, discard, Image, type Root, refuse } from './image.js';
 import { Job } from './job.js';
+import { total } from './transfer/ledger.js';
 
 /** Those that are made whole, of one directory, and are never written to again. */
 export const READ_ONLY_FILE_SYSTEMS = ['squashfs', 'erofs'] as const;
@@ -24,6 +27,9 @@ export type ReadOnlyFileSystem = (typeof READ_ONLY_FILE_SYSTEMS)[number];
 
 export const isReadOnly = (type: string): type is ReadOnlyFileSystem =>
   READ_ONLY_FILE_SYSTEMS.some((one) => one === type);
+
+/** What a dry run of a copy has found. */
+type Measured = Pick<Report, 'found' | 'foundBytes'>;
 
 /** What makes an image of a directory in one go. */
 export interface TreeImage {
@@ -35,6 +41,11 @@ export interface TreeImage {
 }
 
 /**
+ * Lets the program that makes an image run, which ends when the signal is aborted; answers whether it came to its end.
+ */
+export type Watch = (make: (signal: AbortSignal) => Promise<void>) => Promise<boolean>;
+
+/**
  * Makes an image of what is in a directory by the program that makes such file systems. `prove` says of the image, before it
  * has its name, whether it is what it has to be; absent: e2fsck looks at an ext4, and nothing is read back. Answers whether
  * there is an image now. Throws `USAGE` where the name is taken, or a program fails.
@@ -43,6 +54,7 @@ export async function makeImageOf(
   directory: string,
   path: string,
   { type, size, entries }: TreeImage,
+  watch: Watch,
   prove?: (image: Image) => Promise<boolean>,
 ): Promise<boolean> {
   if (await lstat(toBytes(path)).catch(unlessAbsent)) refuse(path, 'there is something of this name');
@@ -58,11 +70,17 @@ export async function makeImageOf(
     const file = await begun(partial);
     try {
       const at = (handle: FileHandle) => `/proc/${process.pid}/fd/${handle.fd}`;
-      if (type === 'ext4') {
-        await file.truncate(size);
-        await makeExt4Of(`${at(tree)}/`, await tree.stat(), at(file), entries);
-      } else await makeReadOnlyOf(type, `${at(tree)}/`, at(file), path);
-      await file.sync();
+      const whole = await watch(async (signal) => {
+        if (type === 'ext4') {
+          await file.truncate(size);
+          await makeExt4Of(`${at(tree)}/`, await tree.stat(), at(file), entries, signal);
+        } else await makeReadOnlyOf(type, `${at(tree)}/`, at(file), path, signal);
+        await file.sync();
+      });
+      if (!whole) {
+        await rm(toBytes(partial));
+        return false;
+      }
       if (prove) {
         const image = await Image.open(partial, false);
         const proved = await prove(image).finally(() => image.release());
@@ -86,6 +104,34 @@ export async function makeImageOf(
   }
 }
 
+/** The same, where nothing can be read back: what was measured before is what comes in, but for sockets. */
+export function packTree(directory: string, path: string, tree: TreeImage, measured: Measured): Job {
+  const { found, foundBytes } = measured;
+  return errand(async (ledger, signal) => {
+    const made = await makeImageOf(directory, path, tree, async (make) => {
+      await make(signal);
+      return !signal.aborted;
+    });
+    if (!made) return;
+    const { socket, ...kept } = found;
+    const all = total(kept);
+    Object.assign(ledger.found, kept);
+    ledger.settle({ copied: { all, file: kept.file, directory: kept.directory } });
+    Object.assign(ledger, { foundBytes, copiedBytes: foundBytes });
+    const about = toBytes(directory);
+    if (tree.type !== 'erofs') ledger.note('times', 'times are kept in whole seconds', about);
+    ledger.note('unproved', 'nothing was read back: that takes root', about);
+    if (tree.type !== 'ext4') {
+      ledger.found.socket = socket;
+      ledger.settle({ copied: { all: socket, file: 0, directory: 0 } });
+    } else if (socket > 0) {
+      ledger.failMore('socket', socket);
+      ledger.failUntold('unsupported', socket);
+      ledger.note('sockets', `sockets are left out: ${socket}`, about);
+    }
+  });
+}
+
 /** Compares a directory with one of an image, in all that can be kept. */
 export function compareWithImage(
   directory: string,
@@ -102,15 +148,21 @@ export function compareWithImage(
   });
 }
 
-async function makeExt4Of(directory: string, root: Stats, device: string, entries: number): Promise<void> {
+async function makeExt4Of(
+  directory: string,
+  root: Stats,
+  device: string,
+  entries: number,
+  signal: AbortSignal,
+): Promise<void> {
   const args = ['-q', '-F', '-t', 'ext4', '-b', String(BLOCK), '-I', '256', '-m', '0', '-U', randomUUID()];
-  await must('mke2fs', [...args, '-N', String(Math.ceil(entries * 1.05) + 1024), '-d', directory, device]);
+  await must('mke2fs', [...args, '-N', String(Math.ceil(entries * 1.05) + 1024), '-d', directory, device], { signal });
   // Of the directory itself mke2fs keeps nothing.
   const own = { mode: root.mode, uid: root.uid, gid: root.gid, mtime: Math.floor(root.mtimeMs / 1000) };
   for (const [field, value] of Object.entries(own)) {
-    await must('debugfs', ['-w', '-R', `sif <2> ${field} ${field === 'mtime' ? '@' : ''}${value}`, device]);
+    await must('debugfs', ['-w', '-R', `sif <2> ${field} ${field === 'mtime' ? '@' : ''}${value}`, device], { signal });
   }
-  await must('e2fsck', ['-f', '-n', device]);
+  await must('e2fsck', ['-f', '-n', device], { signal });
 }
 
 async function makeReadOnlyOf(
@@ -118,14 +170,15 @@ async function makeReadOnlyOf(
   directory: string,
   device: string,
   path: string,
+  signal: AbortSignal,
 ): Promise<void> {
   if (type === 'erofs') {
-    await must('mkfs.erofs', ['--quiet', '-U', randomUUID(), device, directory]);
+    await must('mkfs.erofs', ['--quiet', '-U', randomUUID(), device, directory], { signal });
     return;
   }
   // Of what it leaves out it complains, and ends well.
   const args = ['-noappend', '-no-progress', '-quiet', '-exit-on-error'];
-  await must('mksquashfs', [directory, device, ...args], { silent: true }).catch((error: Error) => {
+  await must('mksquashfs', [directory, device, ...args], { silent: true, signal }).catch((error: Error) => {
     if (!error.message.includes('posix_acl')) throw error;
     refuse(path, 'squashfs keeps no ACLs, and there are some; erofs does (--image-fs erofs)');
   });

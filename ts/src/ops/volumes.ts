@@ -6,14 +6,17 @@
  * their names when all is in them, the first one last: where it is, all are. What belongs together says so in its label.
  */
 import { randomBytes } from 'node:crypto';
-import { lstat, open, stat, statfs } from 'node:fs/promises';
+import { lstatSync } from 'node:fs';
+import { open, stat, statfs } from 'node:fs/promises';
 import { BulkhaulError } from '../error.js';
+import type { JobEvent } from '../events.js';
 import { display, toBytes } from '../names.js';
 import { loadBlockdev } from '../native/blockdev.js';
 import type { NativePlacement } from '../native/options.js';
 import { copyMapped } from './copy.js';
 import { unlessAbsent } from './disk/device.js';
 import { Image, type ImageFileSystem, makeImage, type NewImage } from './image.js';
+import type { Job } from './job.js';
 import type { MappedCopyOptions } from './mapping.js';
 
 const MIB = 2 ** 20;
@@ -103,24 +106,28 @@ interface Load {
 
 const rounded = (bytes: number) => Math.ceil(bytes / BLOCK) * BLOCK;
 
+/** Runs a job to its end, and tells of each event. */
+export type Run = (begin: () => Job, listen: (event: JobEvent) => void) => Promise<unknown>;
+
 /** Looks at what a copy would bring; files from `large` bytes on one by one. */
-async function loadOf(copy: MappedCopyOptions, large: number): Promise<Load> {
+async function loadOf(copy: MappedCopyOptions, large: number, run: Run): Promise<Load> {
   const load: Load = { large: [], bytes: 0, files: 0, directories: 0, others: 0 };
   const { signal: _, ...options } = copy;
-  for await (const event of copyMapped({ ...options, dryRun: true, requireSpace: false, entries: true })) {
-    if (event.type !== 'entry') continue;
+  const take = (event: JobEvent) => {
+    if (event.type !== 'entry') return;
     if (event.kind === 'directory') load.directories += 1;
     else if (event.kind !== 'file') load.others += 1;
     else if (event.outcome === 'copied') {
-      const found = await lstat(toBytes(event.source), { bigint: true }).catch(unlessAbsent);
-      if (found === undefined) continue;
+      const found = lstatSync(toBytes(event.source), { bigint: true, throwIfNoEntry: false });
+      if (found === undefined) return;
       const room = rounded(Number(found.blocks) * 512);
       load.files += 1;
       // Beyond that a number is not exact.
       if (room < large || found.ino > Number.MAX_SAFE_INTEGER) load.bytes += room;
       else load.large.push({ path: event.source, inode: Number(found.ino), size: Number(found.size), room });
     }
-  }
+  };
+  await run(() => copyMapped({ ...options, dryRun: true, requireSpace: false, entries: true }), take);
   load.large.sort((one, other) => other.room - one.room || (one.path < other.path ? -1 : 1));
   return load;
 }
@@ -162,16 +169,17 @@ function roomOf(size: number, type: ImageFileSystem, entries: number, directorie
 }
 
 /**
- * How many volumes of `size` bytes a copy takes, and what goes where. `own`: bytes and entries that come into each beside it.
+ * How many volumes of `size` bytes a copy takes, and what goes where. `run`: has the look at what there is shown. `own`: bytes and entries that come into each beside it.
  * Throws `NO_SPACE` where there are no such volumes.
  */
 export async function planVolumes(
   copy: MappedCopyOptions,
   size: number,
   type: ImageFileSystem,
+  run: Run,
   own = { bytes: 0, entries: 0 },
 ): Promise<VolumePlan> {
-  const load = await loadOf(copy, Math.max(BLOCK, Math.floor(roomOf(size, type, 0, 0) / SMALL)));
+  const load = await loadOf(copy, Math.max(BLOCK, Math.floor(roomOf(size, type, 0, 0) / SMALL)), run);
   const { large, files, directories, others } = load;
   const tooSmall = (why: string): never => {
     throw new BulkhaulError('NO_SPACE', `volumes of ${size} bytes are too small: ${why}`);
@@ -190,13 +198,17 @@ export async function planVolumes(
 }
 
 /** The same for volumes that are there; what has no room in any has no place. */
-export async function placeInto(copy: MappedCopyOptions, images: readonly Image[]): Promise<NativePlacement[]> {
+export async function placeInto(
+  copy: MappedCopyOptions,
+  images: readonly Image[],
+  run: Run,
+): Promise<NativePlacement[]> {
   const free: number[] = [];
   for (const image of images) {
     const { bsize, bavail } = await statfs(image.largest.directory);
     free.push(bsize * bavail);
   }
-  const load = await loadOf(copy, Math.max(BLOCK, Math.floor(Math.max(...free) / SMALL)));
+  const load = await loadOf(copy, Math.max(BLOCK, Math.floor(Math.max(...free) / SMALL)), run);
   return placed(load, free) ?? [];
 }
 

@@ -32,6 +32,8 @@ export interface ReportSettings {
   itemize: boolean;
   color: boolean;
   logFile?: string | undefined;
+  /** A step beside the work, in a word for its status; with `json` nothing else is told of it. */
+  aside?: string | undefined;
   /** Where a browser can look; absent: nowhere. */
   serve?: ServeSettings | undefined;
   /** The file of the metrics, and what they are of. */
@@ -71,7 +73,7 @@ export async function openReporters(settings: ReportSettings): Promise<Follower>
   const every = settings.every > 0 ? settings.every : undefined;
   let terminal: Terminal | undefined;
   // One for all: who asks seldom is answered with what the others have learnt.
-  const progress = new Progress();
+  const progress = new Progress(settings.aside);
 
   if (settings.logFile !== undefined) {
     reporters.push(new (await import('./log.js')).Log(settings.logFile, settings.origin));
@@ -81,9 +83,8 @@ export async function openReporters(settings: ReportSettings): Promise<Follower>
     reporters.push(new Metrics(settings.metrics.path, settings.metrics.operation));
   }
   if (settings.json) {
-    const types: Event['type'][] = settings.quiet
-      ? ['summary']
-      : ['status', 'entry', 'part', 'error', 'note', 'summary'];
+    const all: Event['type'][] = settings.aside !== undefined ? [] : ['entry', 'part', 'error', 'note', 'summary'];
+    const types: Event['type'][] = settings.quiet ? all.filter((type) => type === 'summary') : ['status', ...all];
     const status = settings.progress === 'json' && !settings.quiet ? every : undefined;
     reporters.push(new (await import('./json.js')).Json(stdout, types, progress, status));
   } else if (settings.progress === 'json' && every !== undefined) {

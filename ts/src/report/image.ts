@@ -23,6 +23,11 @@ function picked<Facts>(facts: Facts, names: readonly (keyof Facts & string)[]): 
   ) as Partial<Facts>;
 }
 
+/** Whether anything of it is damaged. */
+export function isDamaged({ damage, volumes }: Inspected): boolean {
+  return damage !== undefined || volumes.some(({ damage = '' }) => damage !== '');
+}
+
 /** All of it; the text ends with a newline. */
 export function inspectedText({ path, size, sectorSize, table, id, damage, volumes }: Inspected): string {
   const sectors = sectorSize === 512 ? '' : `, sectors of ${sectorSize} bytes`;

@@ -13,6 +13,8 @@ import { bytes, count, duration, rate } from './units.js';
 
 export interface View {
   snapshot: Snapshot;
+  /** A step beside the work: what it is, in a word. */
+  aside?: string;
   /** 0 to 100, whole. Absent until it is known how much there is. */
   percent?: number;
   /** Seconds. Absent until it is known how much there is, and what it costs. */
@@ -42,6 +44,9 @@ export class Progress {
   /** The part of all that earlier runs have done. */
   #before = 0;
 
+  /** `aside`: the job is a step beside the work, of this name. */
+  constructor(readonly aside?: string) {}
+
   /** The job goes on where an earlier run has left it: its percent begins there. */
   resume(earlier: Earlier): void {
     this.#before = shareOf(earlier) ?? 0;
@@ -52,7 +57,11 @@ export class Progress {
     const { elapsed, phase, stopping } = snapshot;
     const moved = movedOf(snapshot);
     this.#sample({ elapsed, moved });
-    const view: View = { snapshot, average: elapsed > 0 ? moved / elapsed : 0 };
+    const view: View = {
+      snapshot,
+      ...(this.aside !== undefined && { aside: this.aside }),
+      average: elapsed > 0 ? moved / elapsed : 0,
+    };
     const now = this.#rate();
     if (now !== undefined) view.rate = now;
     // What is left of a run that was told to stop is left for the next one.
@@ -179,7 +188,7 @@ export function statusLine(view: View, width = Number.POSITIVE_INFINITY): string
 
 const number = (value: number) => value.toLocaleString('en-US');
 
-function fieldsOf({ snapshot, percent, left, rate: now, average }: View): Field[] {
+function fieldsOf({ snapshot, aside, percent, left, rate: now, average }: View): Field[] {
   const { phase, foundFiles, foundBytes, skippedFiles, doneFiles, doneEntries, errors, elapsed, expected } = snapshot;
   const fields: Field[] = [];
   const add = (priority: number, text: string) => fields.push({ text, priority });
@@ -192,6 +201,7 @@ function fieldsOf({ snapshot, percent, left, rate: now, average }: View): Field[
     add(3, duration(elapsed));
     return fields;
   }
+  if (aside !== undefined) add(9, aside);
   if (percent !== undefined) add(10, `${percent}%`);
   if (phase === 'removing') {
     const all = expected && number(Math.max(expected.entries, doneEntries));
@@ -203,7 +213,9 @@ function fieldsOf({ snapshot, percent, left, rate: now, average }: View): Field[
     add(3, duration(elapsed));
     return fields;
   }
-  const doing = snapshot.syncing === undefined ? doingText(snapshot) : `syncing for ${duration(snapshot.syncing)}`;
+  // What a step beside the work checks first is part of what it says that it does.
+  const said = aside !== undefined && phase === 'preflight' ? '' : doingText(snapshot);
+  const doing = snapshot.syncing === undefined ? said : `syncing for ${duration(snapshot.syncing)}`;
   if (doing !== '') add(9, doing);
   if (phase !== 'preflight') {
     const done = `${number(doneFiles)} of`;
@@ -222,7 +234,8 @@ function fieldsOf({ snapshot, percent, left, rate: now, average }: View): Field[
   // While something is synced or extra entries go, there is no telling.
   const told = doing === '' || (phase === 'proving' && snapshot.syncing === undefined);
   if (left !== undefined && told) add(7, `${duration(left)} left`);
-  if (now !== undefined) add(6, rate(now));
+  // Before the work nothing moves.
+  if (now !== undefined && phase !== 'preflight') add(6, rate(now));
   add(wrong, count(errors, 'error'));
   if (phase !== 'preflight') add(1, `average ${rate(average)}`);
   const { hosts = [], parts } = snapshot;

@@ -48,8 +48,10 @@ export function summaryText(report: Report, syncs: SyncNames | false = SYNC_NAME
   }
   lines.push(...skippedLines(report));
   const special = found.fifo + found.socket + found.block + found.char;
+  // What nobody came to has no size.
+  const known = report.interrupted ? `${bytes(report.foundBytes)} known` : bytes(report.foundBytes);
   lines.push(
-    `found: ${count(found.file, 'file')} (${bytes(report.foundBytes)}), ${count(found.directory, 'directory', 'directories')}, ` +
+    `found: ${count(found.file, 'file')} (${known}), ${count(found.directory, 'directory', 'directories')}, ` +
       `${count(found.symlink, 'symlink')}${special > 0 ? `, ${special.toLocaleString('en-US')} special` : ''}`,
   );
   lines.push(...noteLines(report));
@@ -62,6 +64,17 @@ export function summaryText(report: Report, syncs: SyncNames | false = SYNC_NAME
     lines.push(`on disk: ${ON_DISK[report.sync]}${name === undefined ? '' : ` (${name})`}`);
   }
   lines.push(...jobLines(report), display(sentenceOf(report)));
+  return lines.map((line) => `${line}\n`).join('');
+}
+
+/** The end alone, where what was done is data and was printed, or is nothing yet. */
+export function verdictSummary(report: Report): string {
+  const lines = [
+    ...skippedLines(report),
+    ...noteLines(report),
+    ...failureLines(report),
+    display(sentenceOf(report, report.exitCode, ANEW)),
+  ];
   return lines.map((line) => `${line}\n`).join('');
 }
 

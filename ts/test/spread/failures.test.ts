@@ -5,7 +5,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, utimesSync, w
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
-import type { Job } from '../../src/ops/job.js';
+import type { JobEvent } from '../../src/events.js';
 import { type PartState, RunDirectory } from '../../src/ops/spread/directory.js';
 import { attempt, type Ending, type Step } from '../../src/ops/spread/protocol.js';
 import { copy, deedful, entriesOf, leasesOf, MAIN, planOf, same, spread, summaryOf, tree } from '../rig/spread.js';
@@ -23,7 +23,7 @@ it('tells all failures of a part as one process tells them: path, operation, num
   const destination = await faulty(below, 'nocreate=EACCES,only=/shut');
   if (destination === undefined) return;
   const options = { source: `${source}/`, destination, workers: 1, parts: 1, directory };
-  const told = async (job: Job) => {
+  const told = async (job: AsyncIterable<JobEvent>) => {
     const failures: string[] = [];
     for await (const event of job) {
       if (event.type === 'error') failures.push(JSON.stringify([event.path, event.operation, event.errno, event.kind]));

@@ -1,8 +1,10 @@
 /** `bulkhaul image`: disks and images, looked at, checked, cloned; and trees packed into images and out of them. */
 import { stat } from 'node:fs/promises';
 import { BulkhaulError } from '../../error.js';
+import type { Report } from '../../events.js';
 import { display, toBytes } from '../../names.js';
 import { noneOf } from '../../nearest.js';
+import { errand } from '../../ops/errand.js';
 import {
   emptyLostAndFound,
   IMAGE_FILE_SYSTEMS,
@@ -11,11 +13,13 @@ import {
   imageSize,
   makeImage,
 } from '../../ops/image.js';
+import type { Inspected } from '../../ops/inspect.js';
 import type { MappedCopyOptions } from '../../ops/mapping.js';
 import {
   compareWithImage,
   isReadOnly,
   makeImageOf,
+  packTree,
   READ_ONLY_FILE_SYSTEMS,
   type TreeImage,
 } from '../../ops/treeimage.js';
@@ -31,6 +35,7 @@ import { parseSize, refuseElsewhere } from '../values.js';
 import { version } from '../version.js';
 
 const ACTIONS = ['inspect', 'check', 'clone', 'pack', 'unpack'] as const;
+const COPYING = ['clone', 'pack', 'unpack'];
 
 export class ImageCommand extends VerbCommand {
   static override readonly idle = {
@@ -112,6 +117,7 @@ export class ImageCommand extends VerbCommand {
   async execute(): Promise<number> {
     const [action = '', ...paths] = this.operands;
     refuseElsewhere(`image ${action}`, paths);
+    this.#refuseIdle(action);
     if (action === 'inspect' || action === 'check') return this.#inspect(paths, action === 'check');
     if (action === 'clone') return this.#kept('clone', paths, () => this.#clone(paths));
     if (action === 'pack') return this.#kept('image', paths, () => this.#pack(paths));
@@ -131,17 +137,52 @@ export class ImageCommand extends VerbCommand {
     });
   }
 
+  /** Throws `USAGE` for an option that only other actions mind. */
+  #refuseIdle(action: string): void {
+    const { bwlimit, iopsLimit, nice, ionice, jobs } = this;
+    const copying = Object.entries({
+      '--bwlimit': bwlimit,
+      '--iops-limit': iopsLimit,
+      '--nice': nice,
+      '--ionice': ionice,
+    });
+    const minded: [option: string, given: boolean, by: readonly string[]][] = [
+      ['--size', this.sizes.length > 0, ['clone']],
+      ['--mkfs-defaults', this.defaults, ['clone']],
+      ['--new-identity', this.newIdentity, ['clone']],
+      ['--overwrite', this.overwrite, ['clone']],
+      ['--total', this.total !== undefined, ['clone', 'pack']],
+      ['--image-fs', this.imageFs !== 'auto', ['pack']],
+      ['--dry-run', this.dryRun, COPYING],
+      ['--verbose', this.verbose, COPYING],
+      ['--jobs', jobs !== undefined, COPYING],
+      ['--journal', this.journal !== undefined, COPYING],
+      ['--keep-jobs', this.keepJobs !== undefined, COPYING],
+      ['--state-dir', this.stateDir !== undefined, COPYING],
+      ...copying.map(([option, given]): [string, boolean, readonly string[]] => [option, given !== undefined, COPYING]),
+    ];
+    const idle = minded.find(([, given, by]) => given && !by.includes(action));
+    if (idle === undefined || !ACTIONS.some((known) => known === action)) return;
+    const [option, , by] = idle;
+    throw new BulkhaulError('USAGE', `image ${action} has no use for ${option}: it is for image ${by.join(', ')}`);
+  }
+
   async #inspect(paths: readonly string[], check: boolean): Promise<number> {
-    const { inspectDisk } = await import('../../ops/inspect.js');
-    const { inspectedLine, inspectedText } = await import('../../report/image.js');
-    let damaged = false;
-    for (const path of paths) {
-      const found = await inspectDisk(path, check);
-      damaged ||=
-        found.damage !== undefined || found.volumes.some(({ damage }) => damage !== undefined && damage !== '');
-      await answer(this.context.stdout, this.json ? inspectedLine(found, version()) : inspectedText(found));
+    const { json, quiet, context } = this;
+    const { inspectDisks } = await import('../../ops/inspect.js');
+    const { inspectedLine, inspectedText, isDamaged } = await import('../../report/image.js');
+    const tell = async (found: Inspected) => {
+      if (quiet && (json || (check && !isDamaged(found)))) return;
+      await answer(context.stdout, json ? inspectedLine(found, version()) : inspectedText(found));
+    };
+    // What is damaged is told with what there is.
+    const settings = { ...this.settings, ownFailures: !json };
+    const report = await runJob(() => inspectDisks(paths, check, tell), settings, context);
+    if (!json && !(quiet && report.complete)) {
+      const { verdictSummary } = await import('../../report/summary.js');
+      context.stderr.write(verdictSummary(report));
     }
-    return damaged ? ExitCode.mismatched : ExitCode.complete;
+    return report.exitCode;
   }
 
   async #clone(paths: readonly string[]): Promise<number> {
@@ -161,9 +202,16 @@ export class ImageCommand extends VerbCommand {
     try {
       const { planLine, planLines } = await import('../../report/clone.js');
       const lines = `${planLines(plan).join('\n')}\n`;
+      const { clone } = await import('../../ops/clone.js');
+      const options = { ...this.resources, spillDirectory: spillDirectory(context.env) };
       if (this.dryRun) {
-        await answer(context.stdout, this.json ? planLine(plan) : lines);
-        return ExitCode.complete;
+        if (!settings.quiet) await answer(context.stdout, this.json ? planLine(plan) : lines);
+        const report = await runJob(() => clone(plan, options), settings, context);
+        if (!settings.json && !settings.quiet) {
+          const { verdictSummary } = await import('../../report/summary.js');
+          context.stderr.write(verdictSummary(report));
+        }
+        return report.exitCode;
       }
       if (!settings.quiet) context.stderr.write(lines);
       const { holds } = plan.destination;
@@ -174,8 +222,6 @@ export class ImageCommand extends VerbCommand {
         if (said !== 'yes')
           throw new BulkhaulError('SAFETY', 'nobody agreed: nothing was written (--overwrite answers)');
       }
-      const { clone } = await import('../../ops/clone.js');
-      const options = { ...this.resources, spillDirectory: spillDirectory(context.env) };
       const report = await runJob((entries) => clone(plan, { ...options, entries }), settings, context);
       if (!settings.json && !(settings.quiet && report.complete)) {
         const { summaryText } = await import('../../report/summary.js');
@@ -228,9 +274,12 @@ export class ImageCommand extends VerbCommand {
     const { copyMapped } = await import('../../ops/copy.js');
     const nowhere = await into(path);
     if (isReadOnly(imageFs) && this.dryRun) return this.#copy(nowhere);
-    const { allocatedBytes, found } = await copyMapped({ ...nowhere, dryRun: true });
+    const measure = () => copyMapped({ ...this.resources, ...nowhere, dryRun: true });
+    const measured = await runJob(measure, { ...this.settings, aside: 'measuring' }, this.context);
+    if (measured.interrupted) return this.#stopped();
+    const { allocatedBytes, found } = measured;
     const entries = Object.values(found).reduce((sum, many) => sum + many, 0);
-    if (isReadOnly(imageFs)) return this.#packTree(source, path, { type: imageFs, size: 0, entries }, found.socket);
+    if (isReadOnly(imageFs)) return this.#packTree(source, path, { type: imageFs, size: 0, entries }, measured);
     const content = { bytes: allocatedBytes, entries, directories: found.directory };
     const type = imageFs === 'auto' ? await imageFileSystem(content) : imageFs;
     const need = imageSize(content, type);
@@ -243,7 +292,7 @@ export class ImageCommand extends VerbCommand {
       if (sources.length > 1 || !source.endsWith('/') || type !== 'ext4') {
         throw new BulkhaulError('USAGE', 'without root one directory is packed, with a slash at its end, into ext4');
       }
-      return this.#packTree(source, path, { type, size, entries }, found.socket);
+      return this.#packTree(source, path, { type, size, entries }, measured);
     }
     const made = await makeImage(path, size, type, entries);
     const { directory } = made.image.largest;
@@ -259,24 +308,38 @@ export class ImageCommand extends VerbCommand {
     }
   }
 
+  /** Nothing is there of what was to be made. */
+  #stopped(): number {
+    if (!this.json)
+      this.context.stderr.write('INTERRUPTED: nothing was made; the same command begins anew (exit 130)\n');
+    return ExitCode.interrupted;
+  }
+
   /** One directory, by the program that makes the file system; with root it is read back. */
-  async #packTree(source: string, path: string, tree: TreeImage, sockets: number): Promise<number> {
-    if (process.geteuid?.() === 0) {
-      let code: number = ExitCode.complete;
-      const made = await makeImageOf(source, path, tree, async (image) => {
-        code = await this.#prove(source, image, tree);
-        return code === ExitCode.complete;
-      });
-      if (!made) this.context.stderr.write(`bulkhaul: ${display(path)} was not made: it is another than ${source}\n`);
-      return code;
+  async #packTree(source: string, path: string, tree: TreeImage, measured: Report): Promise<number> {
+    const { settings, context } = this;
+    if (process.geteuid?.() !== 0) {
+      const { summaryText } = await import('../../report/summary.js');
+      const report = await runJob(() => packTree(source, path, tree, measured), settings, context);
+      if (!settings.json && !(settings.quiet && report.complete)) context.stderr.write(summaryText(report, false));
+      return report.exitCode;
     }
-    await makeImageOf(source, path, tree);
-    const lost = tree.type === 'ext4' ? sockets : 0;
-    const notes = ['nothing was read back: that takes root'];
-    if (tree.type !== 'erofs') notes.unshift('times are kept in whole seconds');
-    if (lost > 0) notes.push(`sockets are left out: ${lost}`);
-    if (!this.quiet) for (const note of notes) this.context.stderr.write(`bulkhaul: note: ${note}\n`);
-    return lost > 0 ? ExitCode.failed : ExitCode.complete;
+    let code: number | undefined;
+    const watch = async (make: (signal: AbortSignal) => Promise<void>) => {
+      const making = () => errand((_, signal) => make(signal));
+      return !(await runJob(making, { ...settings, aside: 'packing' }, context)).interrupted;
+    };
+    const made = await makeImageOf(source, path, tree, watch, async (image) => {
+      code = await this.#prove(source, image, tree);
+      return code === ExitCode.complete;
+    });
+    if (code === undefined) return this.#stopped();
+    if (!made) {
+      const why =
+        code === ExitCode.interrupted ? 'it was not compared to its end' : `it is another than ${display(source)}`;
+      context.stderr.write(`bulkhaul: ${display(path)} was not made: ${why}\n`);
+    }
+    return code;
   }
 
   /** Compares what is in an image with what it was made of, and tells each difference. */

@@ -165,7 +165,7 @@ export class RemoveCommand extends VerbCommand {
   private async consent(removal: Removal): Promise<boolean> {
     const { settings, context } = this;
     const names: string[] = [];
-    const looking = { ...settings, json: false, verbose: false, logFile: undefined, preview: true };
+    const looking = { ...settings, json: false, aside: 'counting' };
     const report = await runJob(
       () => removal.preview(),
       looking,

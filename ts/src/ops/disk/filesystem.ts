@@ -45,6 +45,19 @@ const unlimited = Number.POSITIVE_INFINITY;
 /** The value behind an option. */
 const after = (args: readonly string[], option: string) => args[args.indexOf(option) + 1];
 
+/** Findings that are told of a file system. */
+const MOST_FINDINGS = 3;
+
+/** What e2fsck has found: it complains of nothing, and prints that between its passes, questions and totals. */
+function foundByE2fsck(printed: string): string {
+  const found = printed
+    .split('\n')
+    .map((line) => line.replace(/\s*[A-Z][\w /]*\? no$/, '').trim())
+    .filter((line) => line !== '' && !/^Pass \d|\*{5}|: [\d/]+ files .* blocks$/.test(line));
+  const more = found.length > MOST_FINDINGS ? [`and ${found.length - MOST_FINDINGS} more`] : [];
+  return [...found.slice(0, MOST_FINDINGS), ...more].join('; ');
+}
+
 const EXT: Kind = {
   tools: ['mke2fs', 'dumpe2fs', 'tune2fs', 'e2fsck'],
   least: MIB,
@@ -85,7 +98,7 @@ const EXT: Kind = {
     await must('e2fsck', ['-f', '-p', path], { good: [0, 1] });
     await must('tune2fs', ['-U', uuid, path]);
   },
-  check: async (path, signal) => void (await must('e2fsck', ['-f', '-n', path], { ...(signal && { signal }) })),
+  check: async (path, signal) => void (await must('e2fsck', ['-f', '-n', path], { signal, findings: foundByE2fsck })),
 };
 
 /** Features that say how a file system is just now. */

@@ -17,12 +17,23 @@ const SAID = 4096;
 
 /**
  * Runs a program to its end. Throws `USAGE` where it is not there, or fails, with what it says; `good`: codes with which it
- * has not failed; `silent`: what complains has failed, too; `signal`: ends it.
+ * has not failed; `silent`: what complains has failed, too; `signal`: ends it; `findings`: what of what it printed says why it
+ * failed, where it does not complain of that.
  */
 export function must(
   program: string,
   args: readonly string[],
-  { good = [0], silent = false, signal }: { good?: readonly number[]; silent?: boolean; signal?: AbortSignal } = {},
+  {
+    good = [0],
+    silent = false,
+    signal,
+    findings = () => '',
+  }: {
+    good?: readonly number[];
+    silent?: boolean;
+    signal?: AbortSignal | undefined;
+    findings?: (printed: string) => string;
+  } = {},
 ): Promise<string> {
   return new Promise((resolve, reject) => {
     let child: ChildProcess;
@@ -46,7 +57,7 @@ export function must(
     );
     child.on('close', (code, killed) => {
       if (code !== null && good.includes(code) && !(silent && said !== '')) resolve(printed);
-      else fail(said.trim() || printed.trim().slice(-SAID) || `it ended with ${code ?? killed}`);
+      else fail(findings(printed) || said.trim() || printed.trim().slice(-SAID) || `it ended with ${code ?? killed}`);
     });
   });
 }

@@ -68,9 +68,7 @@ export async function cloneDisk({ values, positionals, given }: HpcpCall, out: H
       for (const message of planLines(plan)) {
         out.json({ type: 'note', kind: 'plan', count: 1, lost: false, path: destination, message });
       }
-      return out.print('Dry run: nothing was done');
-    }
-    await agree(plan, values, out);
+    } else await agree(plan, values, out);
     await run(plan, values, exclude, out);
   } finally {
     await plan.close();
@@ -103,10 +101,11 @@ async function agree({ destination: { path, holds } }: Plan, values: HpcpValues,
 }
 
 async function run(plan: Plan, values: HpcpValues, exclude: readonly string[], out: HpcpConsole): Promise<void> {
-  const settings = settingsOf(values, codeWith(out, problemsOf));
   const options = { ...resources(values), exclude, spillDirectory: spillDirectory(out.streams.env) };
+  const settings = settingsOf(values, codeWith(out, problemsOf));
   const report = await runJob((entries) => clone(plan, { ...options, entries }), settings, out.streams);
   out.notes(report);
   out.report(...problemsOf(report));
-  out.print(RULE, ...summaryLines(report, false));
+  if (values.dry_run) out.print('Dry run: nothing was done');
+  else out.print(RULE, ...summaryLines(report, false));
 }

@@ -73,6 +73,7 @@ import {
 } from './patch.js';
 import { resources } from './settings.js';
 import { look, neededSpill } from './sources.js';
+import { step } from './step.js';
 
 /** Whether a call is about the patch of a disk: it says so, or its target is one. */
 export function isOfDisk({ values, positionals }: HpcpCall): boolean {
@@ -310,7 +311,8 @@ async function build(path: string, parts: Parts, values: HpcpValues, out: HpcpCo
   const content = { bytes: table.length, entries: 10, directories: 3 };
   let payloadBytes = 0;
   for (const section of sections) {
-    const { allocatedBytes, foundBytes, found } = await copyMapped({ ...copy(section, `${path}/`), dryRun: true });
+    const measure = () => copyMapped({ ...copy(section, `${path}/`), dryRun: true });
+    const { allocatedBytes, foundBytes, found } = await step('measuring', measure, values, out);
     payloadBytes += foundBytes;
     content.bytes += allocatedBytes + statSync(toBytes(section.changes)).size;
     content.entries += Object.values(found).reduce((sum, many) => sum + many, 2);
@@ -339,12 +341,13 @@ async function build(path: string, parts: Parts, values: HpcpValues, out: HpcpCo
     for (const section of sections) {
       const [, payload, changes] = sectionOf(section.number);
       await mkdir(`${directory}/${payload}`, { mode: 0o755 });
-      const report = await copyMapped(copy(section, `${directory}/${payload}`));
+      const pack = () => copyMapped(copy(section, `${directory}/${payload}`));
+      const report = await step('packing', pack, values, out);
       if (!report.complete) throw failed(report.failures[0]?.message ?? 'not all of it could be copied');
       await copyFile(toBytes(section.changes), `${own}/${changes}`);
       const one = await patchOfSection(whole, section.number);
       const made = { ...base, ...section.rows, layout: 'root' as const, payloadBytes: 0 };
-      await proved(one, `${directory}/${payload}`, made, spillDirectory, failed);
+      await proved(one, `${directory}/${payload}`, made, values, out, failed);
       for (const of of ['added', 'modified', 'deleted'] as const) rows[of] += section.rows[of];
     }
     if (raws.length > 0) await mkdir(`${directory}/raw`, { mode: 0o755 });
@@ -524,9 +527,9 @@ class Application {
     const spillDirectory = neededSpill(this.out);
     await this.#within(blockdev, number, false, async ({ directory, name }) => {
       const aliases = [{ path: directory, name: `${name}:` }];
-      const report = await applyPatch({ patch, target: directory, dryRun: true, force, spillDirectory, aliases }).then(
-        (report) => report,
-        (error: unknown) => throwAs('patch format', error),
+      const plan = () => applyPatch({ patch, target: directory, dryRun: true, force, spillDirectory, aliases });
+      const report = await step('checking', plan, this.values, this.out).catch((error: unknown) =>
+        error instanceof Refused ? Promise.reject(error) : throwAs('patch format', error),
       );
       this.out.report(...applyProblems(report));
     });
@@ -572,18 +575,21 @@ class Application {
   /** Has the list written that leads a file system back, and nothing done; undefined: there is nothing to lead back from. */
   async #rowsBack({ number, root, changes, names }: Omit<Section, 'rows'>): Promise<Rows | undefined> {
     let rows: Rows | undefined;
-    const report = await applyPatch({
-      patch: await patchOfSection(this.patch, number).catch(patchError),
-      target: root.directory,
-      force: this.values.force_apply,
-      undo: changes,
-      spillDirectory: neededSpill(this.out),
-      aliases: [{ path: root.directory, name: `${this.#nameOf(number)}:` }],
-      confirm: async ([first]) => {
-        if (first?.what === 'undo' && first.entries > 0) rows = await readRows(changes, names);
-        return false;
-      },
-    });
+    const patch = await patchOfSection(this.patch, number).catch(patchError);
+    const look = () =>
+      applyPatch({
+        patch,
+        target: root.directory,
+        force: this.values.force_apply,
+        undo: changes,
+        spillDirectory: neededSpill(this.out),
+        aliases: [{ path: root.directory, name: `${this.#nameOf(number)}:` }],
+        confirm: async ([first]) => {
+          if (first?.what === 'undo' && first.entries > 0) rows = await readRows(changes, names);
+          return false;
+        },
+      });
+    const report = await step('checking', look, this.values, this.out);
     this.out.report(...applyProblems(report));
     return rows;
   }

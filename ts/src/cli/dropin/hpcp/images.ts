@@ -31,6 +31,7 @@ import {
   openSet,
   placeInto,
   planVolumes,
+  type Run,
   type VolumePlan,
   volumePath,
 } from '../../../ops/volumes.js';
@@ -45,6 +46,7 @@ import { choice, type HpcpCall, type HpcpValues } from './flags.js';
 import type { Placed } from './place.js';
 import { quantity } from './settings.js';
 import { expandHome, look, nameList, type Source, sourcesOf } from './sources.js';
+import { step } from './step.js';
 
 /** The least size that `-dis` takes, as in the original. */
 const LEAST = 50 * 2 ** 20;
@@ -238,7 +240,9 @@ async function destination(
         images.map((image) => image.path),
       );
       if (images.length === 1 || others.length > 0) return { ...into, close };
-      const placement = await placeInto({ ...options, ...into.options }, images);
+      const placement = await placeInto({ ...options, ...into.options }, images, (begin, listen) =>
+        step('measuring', begin, values, out, listen),
+      );
       return { ...into, options: { ...into.options, placement }, close };
     }
     // Nothing has this name: what is measured goes nowhere.
@@ -276,8 +280,9 @@ export async function rootOf(image: Image, close: () => Promise<void>): Promise<
 }
 
 /** What is copied, as a dry run finds it. */
-export async function measured(options: MappedCopyOptions): Promise<Content> {
-  const { allocatedBytes, found } = await copyMapped({ ...options, dryRun: true, requireSpace: false });
+async function measured(options: MappedCopyOptions, values: HpcpValues, out: HpcpConsole): Promise<Content> {
+  const measure = () => copyMapped({ ...options, dryRun: true, requireSpace: false });
+  const { allocatedBytes, found } = await step('measuring', measure, values, out);
   const entries = Object.values(found).reduce((sum, count) => sum + count, 0);
   return { bytes: allocatedBytes, entries, directories: found.directory };
 }
@@ -289,11 +294,11 @@ async function fresh(
   values: HpcpValues,
   out: HpcpConsole,
 ): Promise<(NewSet & { placement?: NativePlacement[] }) | undefined> {
-  const content = await measured(copy);
+  const content = await measured(copy, values, out);
   const asked = choice(values, 'image_fs');
   const need = imageSize(content, asked ?? (await imageFileSystem(content)));
   const size = sizeOf(values);
-  const several = size !== undefined && size < need ? await volumesOf(copy, size, asked) : undefined;
+  const several = size !== undefined && size < need ? await volumesOf(copy, size, asked, values, out) : undefined;
   if (several && several.count > 1) return freshSet(path, several, values, out);
   const type = several?.type ?? asked ?? (await imageFileSystem(content));
   const most = size ?? need;
@@ -317,9 +322,12 @@ export async function volumesOf(
   copy: MappedCopyOptions,
   size: number,
   asked: ImageFileSystem | undefined,
+  values: HpcpValues,
+  out: HpcpConsole,
   own?: { bytes: number; entries: number },
 ): Promise<VolumePlan> {
-  return planVolumes(copy, size, asked ?? (await imageFileSystemOf(size)), own).catch((error: unknown) => {
+  const run: Run = (begin, listen) => step('measuring', begin, values, out, listen);
+  return planVolumes(copy, size, asked ?? (await imageFileSystemOf(size)), run, own).catch((error: unknown) => {
     if (!(error instanceof BulkhaulError) || error.code !== 'NO_SPACE') throw error;
     throw new Refused([problem('image size', `Destination image is too small: ${error.message}; nothing was done`)]);
   });

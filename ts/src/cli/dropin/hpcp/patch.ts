@@ -49,6 +49,7 @@ import { choice, type HpcpCall, type HpcpValues } from './flags.js';
 import { absolute, closeAll, opened, refusedBy, rootOf, rulesFor, sizeOf, volumesOf } from './images.js';
 import { resources, settingsOf } from './settings.js';
 import { expandHome, isDirectory, look, neededSpill, type Source } from './sources.js';
+import { step } from './step.js';
 import { RULE } from './summary.js';
 
 /** Makes or applies a patch; `directory` is the working directory. */
@@ -184,7 +185,7 @@ export async function applied(
     const confirm = async (victims: readonly Victims[]): Promise<boolean> => {
       const [first] = victims;
       if (first?.what === 'undo' && undo) {
-        return keepWayBack(undo, patch, target, first.entries, values, out).then(
+        return hush(() => keepWayBack(undo, patch, target, first.entries, values, out)).then(
           () => true,
           (error: unknown) => {
             wayBack = error;
@@ -474,7 +475,8 @@ async function build(
   });
   const failed = (why: string) =>
     new Refused([problem('patch making', `Diff image error: ${why}; there is no ${path}`)]);
-  const { allocatedBytes, foundBytes, found } = await copyMapped({ ...copy(`${path}/`), dryRun: true });
+  const measure = () => copyMapped({ ...copy(`${path}/`), dryRun: true });
+  const { allocatedBytes, foundBytes, found } = await step('measuring', measure, values, out);
   const list = statSync(toBytes(changes)).size;
   const entries = Object.values(found).reduce((sum, many) => sum + many, 0) + 3;
   const content = { bytes: allocatedBytes + list, entries, directories: found.directory + 1 };
@@ -482,7 +484,8 @@ async function build(
   const type = asked ?? (await imageFileSystem(content));
   const need = imageSize(content, type);
   const size = sizeOf(values) ?? need;
-  const plan = size < need ? await volumesOf(copy(`${path}/`), size, asked, { bytes: list, entries: 3 }) : undefined;
+  const plan =
+    size < need ? await volumesOf(copy(`${path}/`), size, asked, values, out, { bytes: list, entries: 3 }) : undefined;
   const { images, publish } = await (plan
     ? makeSet(path, plan, { anew: true })
     : makeImage(path, size, type, entries, { anew: true }).then(({ image, ...rest }) => ({ images: [image], ...rest }))
@@ -490,12 +493,13 @@ async function build(
   let finished = false;
   try {
     const directories = images.map(({ largest }) => largest.directory);
-    const report = await copyMapped({ ...copy(...directories), ...(plan && { placement: plan.placement }) });
+    const pack = () => copyMapped({ ...copy(...directories), ...(plan && { placement: plan.placement }) });
+    const report = await step('packing', pack, values, out);
     if (!report.complete) throw failed(report.failures[0]?.message ?? 'not all of it could be copied');
     const patch = await putChanges(directories, changes, made);
     const [directory = '', ...more] = directories;
-    if (more.length === 0) await proved(patch, directory, made, temporary, failed);
-    else if (base !== undefined) await fits(patch, base, temporary, failed);
+    if (more.length === 0) await proved(patch, directory, made, values, out, failed);
+    else if (base !== undefined) await fits(patch, base, values, out, failed);
     await putManifests(patch, { ...made, payloadBytes: foundBytes }, version());
     await publish().catch((error: unknown) => refusedBy('destination image', error));
     finished = true;
@@ -515,10 +519,13 @@ async function build(
 async function fits(
   patch: TreePatch,
   base: string,
-  spillDirectory: string,
+  values: HpcpValues,
+  out: HpcpConsole,
   failed: (why: string) => Refused,
 ): Promise<void> {
-  const { complete, failures } = await applyPatch({ patch, target: base, dryRun: true, spillDirectory });
+  const spillDirectory = neededSpill(out);
+  const prove = () => applyPatch({ patch, target: base, dryRun: true, spillDirectory });
+  const { complete, failures } = await step('proving', prove, values, out);
   if (!complete) throw failed(`it changed meanwhile: ${failures[0]?.message ?? 'some of it is not what it was'}`);
 }
 
@@ -527,10 +534,13 @@ export async function proved(
   patch: TreePatch,
   directory: string,
   { added, modified, deleted }: NewPatch,
-  spillDirectory: string,
+  values: HpcpValues,
+  out: HpcpConsole,
   failed: (why: string) => Refused,
 ): Promise<void> {
-  const { skipped, failures, complete } = await applyPatch({ patch, target: directory, dryRun: true, spillDirectory });
+  const spillDirectory = neededSpill(out);
+  const prove = () => applyPatch({ patch, target: directory, dryRun: true, spillDirectory });
+  const { skipped, failures, complete } = await step('proving', prove, values, out);
   const changed = failures[0]?.message ?? 'some of it is not what it was';
   if (!complete || (skipped.unchanged ?? 0) !== added + modified + deleted) {
     throw failed(`what it is made of changed meanwhile: ${changed}`);

@@ -101,7 +101,7 @@ async function runRemoval(
 
 async function consent(removal: Removal, settings: CommonSettings, streams: Context): Promise<void> {
   const names: string[] = [];
-  const looking = { ...settings, json: false, dryRun: false, logFile: undefined, preview: true };
+  const looking = { ...settings, json: false, dryRun: false, aside: 'counting' };
   const report = await runJob(
     () => removal.preview(),
     looking,
