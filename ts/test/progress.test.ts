@@ -379,4 +379,27 @@ describe('progress', () => {
     expect(fields[0]).toBe('50%');
     if (width >= 40) expect(fields).toEqual(expect.arrayContaining(['10 s left', '250 MiB/s', '3 errors']));
   });
+
+  it('has no line that is longer than the terminal, however narrow that is', () => {
+    const words = (line: string) => line.split(/[ |:]+/).filter((word) => word !== '');
+    const expected = { entries: 9000, files: 9000, toDo: 9000 };
+    for (const state of [
+      { phase: 'scanning', foundFiles: 123_456 },
+      { phase: 'copying', foundFiles: 123_456, syncing: 12 },
+      { phase: 'removing', doneEntries: 1000, expected },
+      { phase: 'sweeping', sweep: { gone: 1000, of: 9000 } },
+      { phase: 'proving' },
+      { phase: 'copying', stopping: { files: 12, bytes: 80 * MIB } },
+    ] as const) {
+      const view = new Progress().update(snapshot({ elapsed: 4, errors: 3, ...state }));
+      for (let width = 0; width <= 60; width += 1) {
+        const line = statusLine(view, width);
+        expect(line.length, line).toBeLessThanOrEqual(width);
+        // Words and numbers are whole.
+        expect(words(statusLine(view))).toEqual(expect.arrayContaining(words(line)));
+      }
+    }
+    const view = new Progress().update(snapshot({ phase: 'scanning', foundFiles: 40, doneFiles: 8, elapsed: 1 }));
+    expect(statusLine(view, 19)).toMatch(/^8 of 40( \|.*)?$/);
+  });
 });

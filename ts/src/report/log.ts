@@ -39,7 +39,7 @@ export class Log implements Reporter {
       this.#file = descriptor ?? openSync(toBytes(path), 'a', mode);
       fstatSync(this.#file);
     } catch (error) {
-      throw new BulkhaulError('USAGE', `the log file cannot be opened: ${BulkhaulError.from(error).message}`);
+      throw new BulkhaulError('USAGE', `the log file cannot be opened: ${path}: ${whyOf(error, path)}`);
     }
     const destination = pino.destination({ dest: this.#file, sync: true });
     destination.on('error', (error: Error) => {

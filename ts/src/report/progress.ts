@@ -172,14 +172,14 @@ export function stoppingText({ stopping }: Snapshot): string {
   return `stopping: ${count(stopping.files, 'file')} in flight, ${bytes(stopping.bytes)} left`;
 }
 
-/** One line of totals; at most `width` columns, by leaving out whole fields. */
+/** One line of totals; at most `width` columns, by leaving out whole fields: where none has room there is nothing. */
 export function statusLine(view: View, width = Number.POSITIVE_INFINITY): string {
   const fields = fieldsOf(view).map(({ text, priority, short = text }) => ({
     text: text.length > width ? short : text,
     priority,
   }));
   const line = () => fields.map(({ text }) => text).join(' | ');
-  while (fields.length > 1 && line().length > width) {
+  while (fields.length > 0 && line().length > width) {
     const least = fields.reduce((one, other) => (other.priority < one.priority ? other : one));
     fields.splice(fields.indexOf(least), 1);
   }
@@ -191,11 +191,12 @@ const number = (value: number) => value.toLocaleString('en-US');
 function fieldsOf({ snapshot, aside, percent, left, rate: now, average }: View): Field[] {
   const { phase, foundFiles, foundBytes, skippedFiles, doneFiles, doneEntries, errors, elapsed, expected } = snapshot;
   const fields: Field[] = [];
-  const add = (priority: number, text: string) => fields.push({ text, priority });
+  const add = (priority: number, text: string, short?: string) =>
+    fields.push({ text, priority, ...(short !== undefined && { short }) });
   const wrong = errors > 0 ? 8 : 2;
   if (snapshot.stopping !== undefined) {
-    fields.push({ text: stoppingText(snapshot), priority: 10, short: 'stopping' });
-    if (snapshot.syncing !== undefined) add(9, `syncing for ${duration(snapshot.syncing)}`);
+    add(10, stoppingText(snapshot), 'stopping');
+    if (snapshot.syncing !== undefined) add(9, `syncing for ${duration(snapshot.syncing)}`, 'syncing');
     if (now !== undefined) add(6, rate(now));
     add(wrong, count(errors, 'error'));
     add(3, duration(elapsed));
@@ -206,7 +207,7 @@ function fieldsOf({ snapshot, aside, percent, left, rate: now, average }: View):
   if (phase === 'removing') {
     const all = expected && number(Math.max(expected.entries, doneEntries));
     const of = expected?.estimated ? 'of about' : 'of';
-    add(9, `removing: ${number(doneEntries)} ${all === undefined ? 'done' : `${of} ${all}`}`);
+    add(9, `removing: ${number(doneEntries)} ${all === undefined ? 'done' : `${of} ${all}`}`, 'removing');
     if (left !== undefined) add(7, `${duration(left)} left`);
     add(5, `${number(elapsed > 0 ? Math.round(doneEntries / elapsed) : 0)}/s`);
     add(wrong, count(errors, 'error'));
@@ -216,7 +217,8 @@ function fieldsOf({ snapshot, aside, percent, left, rate: now, average }: View):
   // What a step beside the work checks first is part of what it says that it does.
   const said = aside !== undefined && phase === 'preflight' ? '' : doingText(snapshot);
   const doing = snapshot.syncing === undefined ? said : `syncing for ${duration(snapshot.syncing)}`;
-  if (doing !== '') add(9, doing);
+  const [short] = doing.split(' ');
+  if (doing !== '') add(9, doing, short);
   if (phase !== 'preflight') {
     const done = `${number(doneFiles)} of`;
     if (expected) {
@@ -227,7 +229,7 @@ function fieldsOf({ snapshot, aside, percent, left, rate: now, average }: View):
       add(3, `${done} ${count(Math.max(expected.files, foundFiles), 'file')}`);
     } else {
       const known = phase === 'scanning' ? 'found so far' : 'found';
-      add(7, `${done} ${count(foundFiles, 'file')} ${known}`);
+      add(7, `${done} ${count(foundFiles, 'file')} ${known}`, `${done} ${number(foundFiles)}`);
       add(4, `${bytes(throughOf(snapshot))} done, ${bytes(foundBytes)} seen`);
     }
   }

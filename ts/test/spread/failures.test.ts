@@ -253,7 +253,9 @@ describe('a file that hangs', () => {
     const words = ['--workers', '2', '--parts', '5', '--run-dir', directory, '--stall-timeout', '3'];
     const done = await run(['copy', '--json', ...words, `${mount.point}/`, destination]);
     expect([done.code, readdirSync(destination).length, existsSync(join(destination, 'z'))]).toEqual([23, 40, false]);
-    expect(summaryOf(done).failures).toMatchObject([{ message: expect.stringMatching(/^part 1: .* attempts/) }]);
+    expect(summaryOf(done).failures).toMatchObject([
+      { path: join(mount.point, 'z'), message: expect.stringMatching(/ part 1, .* attempts/) },
+    ]);
     const logs = readdirSync(join(directory, 'logs')).map((name) =>
       readFileSync(join(directory, 'logs', name), 'utf8'),
     );

@@ -213,7 +213,7 @@ export class ImageCommand extends VerbCommand {
         }
         return report.exitCode;
       }
-      if (!settings.quiet) context.stderr.write(lines);
+      if (!settings.quiet && !settings.json) context.stderr.write(lines);
       const { holds } = plan.destination;
       if (holds !== undefined && !this.overwrite) {
         const question = `${display(destination)} holds ${display(holds)}, and all of it would be lost. Overwrite it? (y/n) `;

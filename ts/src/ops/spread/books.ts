@@ -8,7 +8,15 @@
 import { toBytes } from '../../names.js';
 import type { NativeFailure, NativeNote, NativeReport } from '../../native/events.js';
 import { Ledger, total } from '../transfer/ledger.js';
-import { type Conversion, lines, type PartState, type Plan, type RunDirectory, restore } from './directory.js';
+import {
+  type Conversion,
+  digestOf,
+  lines,
+  type PartState,
+  type Plan,
+  type RunDirectory,
+  restore,
+} from './directory.js';
 import { Rates } from './rates.js';
 
 /** What of the states of parts is only added up. */
@@ -142,15 +150,20 @@ export class Books {
 
   /** Nobody has brought a part to its end: each of its entries failed, by its own name. */
   async #abandon(part: number, attempts: number): Promise<void> {
-    const { source = '', task } = this.#plan ?? {};
+    const { source = '', task, parts = [] } = this.#plan ?? {};
+    const { entries = 0, digest } = parts[part - 1] ?? {};
     const operation = task?.operation ?? 'copy';
+    const list = this.directory.list(part);
+    const failed = { type: 'error', kind: 'other', outcome: 'failed', operation, entryKind: 'file' } as const;
+    if ((await digestOf(list)) !== digest) {
+      this.ledger.failMore('file', entries - 1);
+      const message = `part ${part}: its list is not as it was written, so nothing of its ${entries} entries was done`;
+      return this.ledger.fail({ ...failed, path: this.#list(part), message });
+    }
     const why = `no worker has brought part ${part}, which it is in, to its end in ${attempts} attempts (resume tries it again)`;
-    for await (const name of lines(this.directory.list(part), 0, false)) {
+    for await (const name of lines(list, 0, false)) {
       const path = Buffer.concat([toBytes(`${source}/`), name]);
-      await this.ledger.fail({
-        ...{ type: 'error', kind: 'other', outcome: 'failed', operation, entryKind: 'file', path },
-        message: `${operation} ${path}: ${why}`,
-      });
+      await this.ledger.fail({ ...failed, path, message: `${operation} ${path}: ${why}` });
     }
   }
 
