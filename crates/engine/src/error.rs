@@ -169,7 +169,7 @@ pub enum Cause {
     Unlike(&'static str, String),
     /// What is to be written has no place for it; the text says why. The form jsonl has a place for everything.
     Unwritable(String),
-    /// It is an archive, and not whole.
+    /// It is an archive, and not whole, or what it needs is missing here.
     Damaged(Damage),
     /// It is no archive that can be read here; of which format it is, where that is known.
     Foreign(Option<&'static str>),
@@ -288,6 +288,7 @@ impl Fault {
     pub fn outcome(&self) -> Outcome {
         match (&self.cause, self.side) {
             (Cause::Conflict(_) | Cause::Collision(_), _) => Outcome::Conflict,
+            (Cause::Damaged(damage), _) if damage.may_be_whole() => Outcome::Failed,
             (Cause::Mismatch | Cause::Unlike(..) | Cause::Damaged(_), _) => Outcome::Mismatched,
             (Cause::Changed | Cause::Size { .. }, _) | (Cause::Errno(Errno::NOENT), Side::Source) => Outcome::Changed,
             _ => Outcome::Failed,
@@ -307,6 +308,7 @@ impl Fault {
             Cause::Unlike(kind, _) | Cause::Answered(kind, _) => kind,
             Cause::Outside(_) => "outside",
             Cause::Unwritable(_) => "unwritable",
+            Cause::Damaged(damage) if damage.may_be_whole() => "foreign",
             Cause::Damaged(_) => "damaged",
             Cause::Foreign(_) => "foreign",
             Cause::Encoder(_) => "encoder",
@@ -385,6 +387,7 @@ impl Failure {
                 format!("another source brings this name with other content: {other}").into()
             }
             Cause::Unlike(_, what) | Cause::Answered(_, what) => what.into(),
+            Cause::Damaged(damage) if damage.may_be_whole() => damage.to_string().into(),
             Cause::Damaged(damage) => format!("damaged: {damage}").into(),
             Cause::Foreign(Some(format)) => format!("it is an archive of {format}, which can't be read here").into(),
             Cause::Foreign(None) => "it is no archive that can be read here".into(),

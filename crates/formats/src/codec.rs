@@ -187,3 +187,14 @@ pub struct Damage {
     /// In which way.
     pub what: &'static str,
 }
+
+/// What an archive can need that is not to be had here, be it whole or not.
+const TOO_LARGE: &str = "it needs more memory than there may be";
+const NEEDS_DICTIONARY: &str = "it needs a dictionary, which can't be given here";
+
+impl Damage {
+    /// Nothing says that the archive is not whole: what it needs to be read is missing.
+    pub fn may_be_whole(&self) -> bool {
+        [TOO_LARGE, NEEDS_DICTIONARY].contains(&self.what)
+    }
+}

@@ -15,7 +15,7 @@ const REMEDIES: Readonly<Record<string, string>> = {
   unwritable: 'A manifest of this form can not have such a name: take another form (--format jsonl).',
   extra: 'Nothing says that it should be there. Look what made it.',
   damaged: 'The archive is not whole: restore it from another copy; what was packed is still there if it was kept.',
-  foreign: 'It is no archive that can be read here: take the tool that has made it.',
+  foreign: 'It can not be read here: give it the memory that it needs (--memory), or take the tool that has made it.',
   encoder: 'It could not be packed; the file stays as it is.',
   'bit-rot': 'Its content changed though nobody wrote to it: look at the device, and restore it from another copy.',
   'behind-mtime': 'Somebody wrote to it and set its time back: look who, and make the manifest anew if it was meant.',

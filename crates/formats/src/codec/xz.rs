@@ -6,8 +6,8 @@
 use liblzma::stream::{Action, Check, Error, Filters, LzmaOptions, Status, Stream as Lzma};
 use lzma_rust2::{Action as OtherAction, Status as OtherStatus, XzStream};
 
-use super::Format;
 use super::pieces::{Piece, Step, Unit};
+use super::{Format, TOO_LARGE};
 
 /// The first bytes of a stream.
 pub const MAGIC: [u8; 6] = [0xfd, b'7', b'z', b'X', b'Z', 0];
@@ -447,9 +447,7 @@ pub struct Stream(Lzma);
 
 impl Stream {
     pub fn new(memory: u64) -> Result<Self, &'static str> {
-        Lzma::new_stream_decoder(memory, 0)
-            .map(Self)
-            .map_err(|_| "there is no memory for its decoder")
+        Lzma::new_stream_decoder(memory, 0).map(Self).map_err(|_| TOO_LARGE)
     }
 
     /// Reads on; an error with where in `input`.
@@ -467,7 +465,7 @@ impl Stream {
                 Err((input.len(), CUT_SHORT))
             }
             Ok(_) => Ok(step),
-            Err(Error::MemLimit) => Err((step.read, "it needs more memory than there may be")),
+            Err(Error::MemLimit) => Err((step.read, TOO_LARGE)),
             Err(_) => Err((step.read, BAD)),
         }
     }

@@ -4,11 +4,11 @@
 //! them. Nothing else would tell that some of them are missing.
 
 use ruzstd::decoding::FrameDecoder;
-use zstd_safe::zstd_sys::ZSTD_EndDirective;
-use zstd_safe::{CCtx, CParameter, DCtx, DParameter, InBuffer, OutBuffer, ResetDirective};
+use zstd_safe::zstd_sys::{ZSTD_EndDirective, ZSTD_ErrorCode};
+use zstd_safe::{CCtx, CParameter, DCtx, DParameter, ErrorCode, InBuffer, OutBuffer, ResetDirective};
 
-use super::Format;
 use super::pieces::{Piece, Step, Unit};
+use super::{Format, NEEDS_DICTIONARY, TOO_LARGE};
 
 const MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 /// What the last three bytes of the magic number of frames are that readers skip; the first is 0x50 to 0x5f.
@@ -142,7 +142,7 @@ fn read_header(input: &[u8]) -> Result<Option<Header>, &'static str> {
         return Ok(None);
     };
     if header[at..at + dictionary].iter().any(|byte| *byte != 0) {
-        return Err("it needs a dictionary, which can't be given here");
+        return Err(NEEDS_DICTIONARY);
     }
     let number = header[at + dictionary..]
         .iter()
@@ -292,12 +292,11 @@ pub struct Stream(DCtx<'static>);
 
 impl Stream {
     pub fn new(memory: u64) -> Result<Self, &'static str> {
-        let failed = "there is no memory for its decoder";
-        let mut context = DCtx::try_create().ok_or(failed)?;
+        let mut context = DCtx::try_create().ok_or(TOO_LARGE)?;
         let window = memory.max(1 << 27).ilog2().min(31);
         context
             .set_parameter(DParameter::WindowLogMax(window))
-            .map_err(|_| failed)?;
+            .map_err(|_| TOO_LARGE)?;
         Ok(Self(context))
     }
 
@@ -315,7 +314,19 @@ impl Stream {
             Ok(0) => Ok(step),
             Ok(_) if last && step.read == input.len() && step.written < room => Err((input.len(), CUT_SHORT)),
             Ok(_) => Ok(step),
-            Err(_) => Err((step.read, BAD)),
+            Err(code) => Err((step.read, meaning(code))),
         }
+    }
+}
+
+/// What an error of the decoder says of a frame.
+fn meaning(code: ErrorCode) -> &'static str {
+    use ZSTD_ErrorCode::{ZSTD_error_frameParameter_windowTooLarge, ZSTD_error_memory_allocation};
+    let large = [ZSTD_error_frameParameter_windowTooLarge, ZSTD_error_memory_allocation];
+    // It is told negated.
+    if large.iter().any(|each| *each as usize == code.wrapping_neg()) {
+        TOO_LARGE
+    } else {
+        BAD
     }
 }
