@@ -1,8 +1,9 @@
 /**
  * What `status`, `report` and `resume` share: the state directory, and which job is meant.
  *
- * Comes in: the name of a job, or none; goes out: the job. What is not there throws `JOURNAL`, and says what is.
+ * Comes in: the name of a job, its run directory, or none; goes out: the job. What is not there throws `JOURNAL`, and says what is.
  */
+import { resolve } from 'node:path';
 import { BulkhaulError } from '../error.js';
 import type { JobSummary } from '../journal/store.js';
 import { jobs } from '../resume.js';
@@ -20,7 +21,9 @@ export async function meant(
   fits: (job: JobSummary) => boolean,
 ): Promise<JobSummary> {
   const all = await jobs(directory);
-  const found = name === undefined ? all.filter(fits) : all.filter(({ id }) => id === name);
+  const run = name && resolve(name);
+  const found =
+    name === undefined ? all.filter(fits) : all.filter((job) => job.id === name || job.runDirectory === run);
   const [first] = found;
   if (first !== undefined) return first;
   const known = all.slice(0, 5).map(({ id, state }) => `${id} (${state})`);

@@ -58,6 +58,8 @@ export interface JobSummary extends Counts {
   sentence: string | undefined;
   /** Its journal. */
   path: string;
+  /** Where its workers know each other, if it has any. */
+  runDirectory?: string;
 }
 
 export function stateOf({ end }: Pick<Glance, 'end' | 'job' | 'written'>, holder: Holder | undefined): JobState {
@@ -112,6 +114,7 @@ export async function jobIn(
     state: stateOf(seen, holder),
     operation: job.operation,
     ...placesOf(job.options),
+    ...(job.operation === 'spread' && { runDirectory: runOf(job.options) ?? join(jobDirectory(state, id), 'run') }),
     attempts: attempt?.number ?? end?.attempt ?? 1,
     begun: attempt?.time,
     heard: new Date(written).toISOString(),
@@ -126,6 +129,11 @@ export async function jobIn(
     ...(expectedEntries !== undefined && { expectedEntries }),
     ...(expectedBytes !== undefined && { expectedBytes }),
   };
+}
+
+/** The run directory that was named. */
+function runOf({ directory }: Record<string, unknown>): string | undefined {
+  return typeof directory === 'string' ? directory : undefined;
 }
 
 /** What a job works on, of its options as they are kept. */

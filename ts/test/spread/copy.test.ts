@@ -49,6 +49,20 @@ describe('copy --workers', () => {
     expect([skipped + metadata, again.copiedBytes]).toEqual([entriesOf(source), 0]);
   });
 
+  it('is known to status and resume by its run directory', async () => {
+    const [source, destination, state, cwd] = [scratch(), join(scratch(), 'copy'), scratch(), scratch()];
+    for (const name of ['a', 'b']) writeFileSync(join(source, name), name);
+    // Nobody can work on it.
+    const words = ['--workers', '2', '--run-dir', 'run', '--state-dir', state, '--host-program', '/nonexistent'];
+    expect((await run(['copy', ...words, `${source}/`, destination], { cwd })).code).toBe(23);
+    for (const named of ['run', 'run/', join(cwd, 'run')]) {
+      const { code, stdout } = await run(['status', '--json', '--state-dir', state, named], { cwd });
+      expect([code, JSON.parse(stdout.trim().split('\n')[0] ?? '').destinations]).toEqual([0, [destination]]);
+    }
+    const again = await run(['resume', '--retry-failed', '--state-dir', state, 'run'], { cwd });
+    expect([again.code, again.stderr]).toEqual([23, expect.stringContaining('no worker has brought it to its end')]);
+  });
+
   it('copies SRC into DEST, or what is in it', async () => {
     const [source, destination] = [tree(), scratch()];
     expect((await run(['copy', '--workers', '2', source, destination])).code).toBe(0);

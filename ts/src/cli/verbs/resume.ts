@@ -24,7 +24,7 @@ export class ResumeCommand extends VerbCommand {
       Does what is left of JOB, with the options that it was begun with; how fast it goes may be given anew. Without JOB it
       is the interrupted job that was heard of last. What is there already is seen by looking at it, so nothing is taken on
       trust. The same command, given again, goes on too. What dsync, \`image\` and hpcp with images, disks and patches do
-      goes on as it was called.
+      goes on as it was called. One with workers may be named by its run directory.
 
       Exit codes: those of the job's own command; 2 there is no such job, it is in use, or it is done.
     `,

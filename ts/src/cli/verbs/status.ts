@@ -20,7 +20,8 @@ export class StatusCommand extends BareCommand {
       Lists the jobs that have a journal, the one that was heard of last first; with JOB shows what is known of that one.
 
       A job is there when it took longer than a second, or something in it failed. \`interrupted\` is one that did not come
-      to its end, \`failed\` one that did, and is not complete: resume goes on with both.
+      to its end, \`failed\` one that did, and is not complete: resume goes on with both. One with workers may be named by
+      its run directory.
 
       Exit codes: 0, 2 there is no such job, or usage.
     `,

@@ -5,8 +5,7 @@
  * digests and counts. It promises that each entry of the planner's lists is in one of these, once.
  */
 import { createHash, type Hash } from 'node:crypto';
-import { once } from 'node:events';
-import { createWriteStream, type WriteStream } from 'node:fs';
+import { closeSync, openSync, writeSync } from 'node:fs';
 import { lstat, open, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { makeDirectories } from '../../journal/store.js';
@@ -76,21 +75,21 @@ export async function sift(
     if (line.length === 0) continue;
     // What leads out is for the planner to refuse.
     if (line[0] === SLASH || parts.some((part) => part.equals(ABOVE))) {
-      await others.add(line);
+      others.add(line);
       continue;
     }
     const name = joined(parts);
-    const full = all.add(parts.length === 0 ? HERE : name);
-    if (full) await full;
+    all.add(parts.length === 0 ? HERE : name);
     if (parts.length === 0) continue;
     const path = Buffer.concat([toBytes(`${source}/`), name]);
     // What is not there the planner tells.
     const about = await lstat(path).catch(() => undefined);
     for (let many = 1; about && many < parts.length; many += 1) enter(joined(parts.slice(0, many)));
     if (about?.isDirectory()) enter(name);
-    else await others.add(name);
+    else others.add(name);
   }
-  await Promise.all([others.end(), all.end()]);
+  others.end();
+  all.end();
   await keepAll([directory.names]);
   return { others: join(directory.path, 'plan.names'), directories: [...directories.values()] };
 }
@@ -159,7 +158,7 @@ export async function plan(
   const directories = new List(directory.directories);
   for (const name of named) {
     found.directory += 1;
-    await directories.add(name);
+    directories.add(name);
   }
   // What a list names counts, whether it is there or not.
   found.file += failureKinds.missing ?? 0;
@@ -180,16 +179,15 @@ export async function plan(
         big.push({ name, size, length });
         continue;
       }
-      const full = (kind === 'directory' ? directories : list).add(name);
-      if (full) await full;
+      (kind === 'directory' ? directories : list).add(name);
       if (linkGroup === undefined || !groups.has(linkGroup)) bytes += size;
       if (linkGroup !== undefined) groups.add(linkGroup);
     }
-    const digest = await list.end();
+    const digest = list.end();
     if (list.entries > 0) parts.push({ entries: list.entries, bytes, digest });
-    for (const file of big) parts.push(...(await inRanges(file, parts.length + 1, directory)));
+    for (const file of big) parts.push(...inRanges(file, parts.length + 1, directory));
   }
-  const digest = await directories.end();
+  const digest = directories.end();
   await keepAll([directory.directories, ...parts.map((_, place) => directory.list(place + 1))]);
   for (const name of ['plan', 'plan.names'])
     await rm(toBytes(join(directory.path, name)), { recursive: true, force: true });
@@ -204,18 +202,18 @@ function rest(name: Buffer): Buffer {
 }
 
 /** A big file: parts of its ranges, and one of itself, from a number on. */
-async function inRanges(
+function inRanges(
   { name, size, length }: { name: Buffer; size: number; length: number },
   first: number,
   directory: RunDirectory,
-): Promise<PlannedPart[]> {
+): PlannedPart[] {
   // What is left over is no range of its own.
   const many = Math.floor(size / length);
   const parts: PlannedPart[] = [];
   for (let index = 0; index <= many; index += 1) {
     const list = new List(directory.list(first + index));
-    await list.add(name);
-    const digest = await list.end();
+    list.add(name);
+    const digest = list.end();
     const [start, end] = [index * length, index === many - 1 ? size : (index + 1) * length];
     parts.push(
       index < many
@@ -258,32 +256,40 @@ async function keepAll(paths: readonly string[]): Promise<void> {
   await Promise.all(Array.from({ length: SYNCS }, keep));
 }
 
+/** Bytes of a list that are held before they are written. */
+const HELD = 64 * 1024;
+
 /** A list that is written. */
 class List {
-  readonly #file: WriteStream;
+  readonly #file: number;
   readonly #hash: Hash = createHash('sha256');
-  readonly #failed: Promise<never>;
+  #held: Buffer[] = [];
+  #bytes = 0;
   entries = 0;
 
   constructor(path: string) {
-    this.#file = createWriteStream(toBytes(path), { mode: 0o600 });
-    this.#failed = once(this.#file, 'error').then(([error]) => Promise.reject(error));
-    this.#failed.catch(() => undefined);
+    this.#file = openSync(toBytes(path), 'w', 0o600);
   }
 
-  /** A promise asks to wait with the next one. */
-  add(name: Buffer): Promise<unknown> | undefined {
+  add(name: Buffer): void {
     this.entries += 1;
-    const bytes = Buffer.concat([name, END]);
-    this.#hash.update(bytes);
-    return this.#file.write(bytes) ? undefined : Promise.race([once(this.#file, 'drain'), this.#failed]);
+    this.#held.push(name, END);
+    this.#bytes += name.length + END.length;
+    if (this.#bytes >= HELD) this.#write();
   }
 
   /** The digest of it, when it is written. */
-  async end(): Promise<string> {
-    const closed = once(this.#file, 'close');
-    this.#file.end();
-    await Promise.race([closed, this.#failed]);
+  end(): string {
+    this.#write();
+    closeSync(this.#file);
     return this.#hash.digest('hex');
+  }
+
+  #write(): void {
+    const bytes = Buffer.concat(this.#held);
+    this.#hash.update(bytes);
+    for (let done = 0; done < bytes.length; ) done += writeSync(this.#file, bytes, done);
+    this.#held = [];
+    this.#bytes = 0;
   }
 }
