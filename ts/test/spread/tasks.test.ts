@@ -255,6 +255,21 @@ describe('remove and compress --workers', () => {
     expect([code, summaryOf({ stdout } as Run).outcomes.removed, existsSync(source)]).toEqual([0, many, false]);
   });
 
+  it('end in good order where all had gone and nobody was left to say so', async () => {
+    const [source, state] = [tree(), scratch()];
+    // It removes all, and whoever began it dies with it.
+    const program = join(scratch(), 'bulkhaul');
+    writeFileSync(program, `#!/bin/sh\nrm -rf '${source}'\nkill -KILL $PPID\n`, { mode: 0o755 });
+    const words = ['--force', '--workers', '1', '--host-program', program, '--state-dir', state];
+    await run(['remove', ...words, source]);
+    expect(existsSync(source)).toBe(false);
+    const [job = ''] = readdirSync(join(state, 'jobs'));
+    expect((await run(['status', '--state-dir', state, job])).stdout).toContain('interrupted');
+    const { code, stderr } = await run(['resume', '--state-dir', state, job]);
+    expect([code, stderr]).toEqual([0, expect.stringContaining('complete')]);
+    expect((await run(['status', '--state-dir', state, job])).stdout).toContain('done');
+  });
+
   it('refuse what one process has to do, and what is protected, before anything goes', async () => {
     const [source, state] = [tree(), scratch()];
     for (const [args, why] of [
