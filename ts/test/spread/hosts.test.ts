@@ -166,6 +166,23 @@ describe('copy --hosts', () => {
     expect(readdirSync(join(source, 'd')).sort()).toEqual([0, 1, 2, 3, 4, 5].map((file) => `f${file}.gz`));
   });
 
+  it('has no worker where nothing can be written', async () => {
+    const [source, destination] = [tree(), scratch()];
+    const still = `mount --bind ${destination} ${destination} && mount -o remount,bind,ro ${destination}`;
+    const there = await hostsOf(2, (number) => (number === 1 ? still : 'true'));
+    if (!there) return;
+    const { hosts, env, program } = there;
+    const names = hosts.map(({ name }) => name);
+    const words = ['--hosts', names.join(','), '--host-program', program, '--state-dir', scratch()];
+    const done = await run(['copy', '--json', ...words, `${source}/`, destination], { env });
+    const { complete, notes } = summaryOf(done);
+    expect([done.code, complete]).toEqual([0, true]);
+    expect(notes.map(({ message }: { message: string }) => message)).toEqual([
+      `host ${names[0]} is left out: nothing can be written to ${destination} there: open: read-only file system`,
+    ]);
+    same(source, destination);
+  });
+
   it('does not begin where no host can take part', async () => {
     const [source, state] = [tree(), scratch()];
     const words = ['copy', '--hosts', 'user@host.invalid', '--state-dir', state, `${source}/`, join(scratch(), 'copy')];

@@ -6,13 +6,13 @@
  * disk: it has to see in the source an entry that is there, and where something is written or removed a file that was made for
  * this. Clocks are only shown: nothing depends on them.
  */
-import { closeSync, openSync, rmSync, statfsSync } from 'node:fs';
+import { closeSync, fsyncSync, openSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
 import { lstat, readdir } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { BulkhaulError, whyOf } from '../../error.js';
 import { display, fromBytes, toBytes } from '../../names.js';
-import { record, text } from '../arguments.js';
+import { boolean, record, text } from '../arguments.js';
 import { ask, LOST } from '../transfer/ssh.js';
 import { RunDirectory } from './directory.js';
 
@@ -31,11 +31,13 @@ interface Question {
   /** A directory that is written to, and the name of a file that is in it for this; none: nothing is written. */
   beside: string | undefined;
   witness: string;
+  /** Something is written there, and not only removed. */
+  writes: boolean;
 }
 
 const QUESTION = record<Question>(
-  { directory: text, source: text, entry: text, beside: text, witness: text },
-  ...(['directory', 'source', 'witness'] as const),
+  { directory: text, source: text, entry: text, beside: text, witness: text, writes: boolean },
+  ...(['directory', 'source', 'witness', 'writes'] as const),
 );
 
 /** What a host answers. */
@@ -61,7 +63,7 @@ export async function answer(asked: string, version: string): Promise<string> {
     throw new BulkhaulError('USAGE', `what a host has to see is JSON on standard input: ${whyOf(error)}`);
   }
   QUESTION(question, 'the question');
-  const { directory, source, entry, beside, witness } = question as Question;
+  const { directory, source, entry, beside, witness, writes } = question as Question;
   const absent = (path: string) =>
     lstat(toBytes(path)).then(
       () => undefined,
@@ -69,9 +71,10 @@ export async function answer(asked: string, version: string): Promise<string> {
     );
   const noSource = await absent(entry === undefined ? source : join(source, entry));
   const noWitness = beside && (await absent(join(beside, witness)));
-  const why = noSource
+  const unseen = noSource
     ? `it does not see the source: ${noSource}`
     : noWitness && `${display(beside)} is not the same directory there, it may not be mounted: ${noWitness}`;
+  const why = unseen || (beside && writes && cannotWrite(beside, witness));
   const { bavail = 0, bsize = 0, ffree = 0 } = why ? {} : statfsSync(toBytes(beside ?? source));
   const said: Answer = {
     ...{ host: hostname(), version, time: Date.now(), free: { bytes: bavail * bsize, inodes: ffree } },
@@ -79,6 +82,30 @@ export async function answer(asked: string, version: string): Promise<string> {
     ...(why && { why }),
   };
   return `${JSON.stringify(said)}\n`;
+}
+
+/** Bytes of a file that shows whether there is room: more than what some file systems have in an inode. */
+const TRIED = 16 * 1024;
+
+/** Why nothing can be written to a directory here: it is full, or somebody's quota is, or it is only to be read. */
+function cannotWrite(directory: string, witness: string): string | undefined {
+  const name = join(directory, `${witness}.${hostname()}.${process.pid}`);
+  const path = toBytes(name);
+  let file: number | undefined;
+  try {
+    file = openSync(path, 'wx', 0o600);
+    writeFileSync(file, Buffer.alloc(TRIED, 1));
+    // Servers tell of a quota when they have it.
+    fsyncSync(file);
+    return undefined;
+  } catch (error) {
+    return `nothing can be written to ${display(directory)} there: ${whyOf(error, name)}`;
+  } finally {
+    if (file !== undefined) {
+      closeSync(file);
+      rmSync(path, { force: true });
+    }
+  }
 }
 
 /** Why hosts can't be used, by their names; and what there is to say of the others. */
@@ -96,9 +123,10 @@ export async function muster(
   {
     source,
     beside,
+    writes,
     version,
     program,
-  }: Pick<Question, 'source' | 'beside'> & { version: string | undefined; program: readonly string[] },
+  }: Pick<Question, 'source' | 'beside' | 'writes'> & { version: string | undefined; program: readonly string[] },
 ): Promise<Muster> {
   const [entry] = await readdir(toBytes(source), { encoding: 'buffer' });
   const witness = `.bulkhaul-witness-${process.pid}-${Math.random().toString(36).slice(2, 10)}`;
@@ -106,7 +134,10 @@ export async function muster(
   const found: Muster = { faults: new Map(), notes: [], blind: new Set() };
   try {
     directory.setWitness(witness);
-    const question: Question = { directory: directory.path, source, entry: entry && fromBytes(entry), beside, witness };
+    const question: Question = {
+      ...{ directory: directory.path, source, entry: entry && fromBytes(entry) },
+      ...{ beside, witness, writes },
+    };
     const input = async function* () {
       yield Buffer.from(JSON.stringify(question));
     };

@@ -267,7 +267,8 @@ export class Coordinator implements NativeJob {
   async #muster(beside: string | undefined): Promise<void> {
     if (this.#hosts.length === 0) return;
     const { source, version } = this.#run;
-    const about = { source, beside, version, program: this.#program };
+    const { writes } = this.#operation;
+    const about = { source, beside, writes, version, program: this.#program };
     const { faults, notes, blind } = await muster(this.#hosts, this.#directory, about);
     for (const [host, why] of faults) this.#books.note('host', `host ${host} is left out: ${why}`);
     for (const note of notes) this.#books.note('host', note);

@@ -43,6 +43,7 @@ export class Copying implements Operation {
   readonly phase = 'copying';
   readonly tellsAll = false;
   readonly below = true;
+  readonly writes = true;
   readonly reads = false;
   readonly kept: Operation['kept'];
   readonly ranges: boolean;

@@ -64,6 +64,8 @@ export interface Run extends Omit<Crew, 'directory'>, Omit<JobOptions, 'journal'
 export interface Operation extends Manner {
   /** What workers have to know. */
   readonly kept: Pick<Plan, 'destination' | 'terms' | 'task'>;
+  /** Workers need room. */
+  readonly writes: boolean;
   /** What is shown while parts are worked on. */
   readonly phase: NativeSnapshot['phase'];
   /** What is on disk for sure in the end. */

@@ -44,6 +44,10 @@ export class Whole implements Operation {
     return this.task.operation !== 'manifest';
   }
 
+  get writes(): boolean {
+    return this.task.operation === 'compress';
+  }
+
   get reads(): boolean {
     return this.task.operation === 'manifest' || this.task.operation === 'verify';
   }
