@@ -1,0 +1,97 @@
+/** What users of other tools for copies by parts have lost data by, as far as it could happen here: reduced, and tried. */
+import {
+  existsSync,
+  linkSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, it, vi } from 'vitest';
+import { RunDirectory } from '../../src/ops/spread/directory.js';
+import { deedful, entriesOf, same, spread, summaryOf, tree } from '../rig/spread.js';
+import { run, scratch } from '../rig.js';
+
+// Each of them starts many processes, which take their time on a small shared machine.
+vi.setConfig({ testTimeout: 120_000 });
+
+describe('what others lost data by', () => {
+  it('parsyncfp2#21, parsyncfp#11: as many lists as were told, the last one too, and each entry in one of them', async () => {
+    const [source, lists] = [tree(), scratch()];
+    const done = await run(['partition', '-n', '38', '-0', '-o', join(lists, 'f'), `${source}/`]);
+    expect(done.code).toBe(0);
+    const names = readdirSync(lists);
+    expect(names.sort()).toEqual(Array.from({ length: 38 }, (_, part) => `f.${part + 1}`).sort());
+    const entries = names.flatMap((name) => readFileSync(join(lists, name), 'latin1').split('\0').slice(0, -1));
+    expect([entries.length, new Set(entries).size]).toEqual([entriesOf(source), entriesOf(source)]);
+  });
+
+  it('fpart#8: the names of a file stay one file, however many parts there are', async () => {
+    const [source, destination] = [scratch(), join(scratch(), 'copy')];
+    for (let file = 0; file < 20; file += 1) {
+      mkdirSync(join(source, `d${file}`));
+      writeFileSync(join(source, `a${file}`), `${file}`);
+      linkSync(join(source, `a${file}`), join(source, `d${file}/b`));
+    }
+    const words = ['--workers', '2', '--parts', '20', '--state-dir', scratch()];
+    expect((await run(['copy', ...words, `${source}/`, destination])).code).toBe(0);
+    const inodes = (file: number) => [`a${file}`, `d${file}/b`].map((name) => statSync(join(destination, name)).ino);
+    for (let file = 0; file < 20; file += 1) expect(inodes(file)[0]).toBe(inodes(file)[1]);
+  });
+
+  it('fpart#67: a name that leaves no room for more is copied', async () => {
+    const [source, destination] = [scratch(), join(scratch(), 'copy')];
+    for (const letter of 'xy') writeFileSync(join(source, letter.repeat(255)), letter);
+    expect((await run(['copy', '--workers', '2', '--state-dir', scratch(), `${source}/`, destination])).code).toBe(0);
+    same(source, destination);
+  });
+
+  it('mpifileutils#587: nothing goes where the source was not all read', async () => {
+    const [source, destination, directory] = [scratch(), scratch(), join(scratch(), 'run')];
+    for (const name of ['a', 'b', 'c', 'd']) writeFileSync(join(source, name), name);
+    for (const name of ['b', 'extra']) writeFileSync(join(destination, name), name);
+    // It goes when the plan is made, and so does what the plan had found there.
+    const program = deedful(`rmSync('${join(source, 'b')}', { force: true });`);
+    const options = { source: `${source}/`, destination, workers: 1, parts: 4, directory, program };
+    const report = await spread({ ...options, removeExtra: true });
+    expect([report.exitCode, report.withheld.map(({ what }) => what)]).toEqual([24, ['extra']]);
+    expect(readdirSync(destination).sort()).toEqual(['a', 'b', 'c', 'd', 'extra']);
+  });
+
+  it('mpifileutils#204, #616: nothing goes that nobody said should', async () => {
+    const [source, destination] = [tree(), scratch()];
+    writeFileSync(join(destination, 'extra'), 'mine');
+    const words = ['--workers', '2', '--state-dir', scratch()];
+    for (let more = 2; more > 0; more -= 1)
+      expect((await run(['copy', ...words, `${source}/`, destination])).code).toBe(0);
+    expect(readFileSync(join(destination, 'extra'), 'utf8')).toBe('mine');
+  });
+
+  it('mpifileutils#560: what was cut short is not taken for there, nor what is there for extra', async () => {
+    const [source, destination, state] = [tree(), join(scratch(), 'copy'), scratch()];
+    const words = ['--workers', '2', '--delete', '--state-dir', state, `${source}/`, destination];
+    expect((await run(['copy', ...words])).code).toBe(0);
+    truncateSync(join(destination, 'a/f2'), 1);
+    const again = await run(['copy', '--json', ...words]);
+    const { removed, copied } = summaryOf(again).outcomes;
+    expect([again.code, removed, copied]).toEqual([0, 0, 1]);
+    same(source, destination);
+  });
+
+  it('canu#337: a worker of a number that was never given has work like any other', async () => {
+    const [source, destination, directory] = [scratch(), join(scratch(), 'copy'), join(scratch(), 'run')];
+    for (let file = 0; file < 20; file += 1) writeFileSync(join(source, `f${file}`), `${file}`);
+    const options = { source: `${source}/`, destination, workers: 2, parts: 5, directory };
+    await spread({ ...options, program: ['/nonexistent/bulkhaul'] });
+    const { code } = await run(['worker', '--name', 'late', '--index', '1009', '--', directory]);
+    const room = new RunDirectory(directory);
+    expect([code, room.settled().map((part) => room.state(part).worker)]).toEqual([0, Array(5).fill('late')]);
+    rmSync(join(directory, 'final.json'));
+    const report = await spread({ ...options, program: ['/nonexistent/bulkhaul'] });
+    expect([report.complete, existsSync(join(destination, 'f19'))]).toEqual([true, true]);
+  });
+});
