@@ -3,6 +3,7 @@ import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import type { JobEvent } from '../../src/events.js';
@@ -238,6 +239,26 @@ describe('a worker that stands still', () => {
     const all = Object.values(report.outcomes).reduce((sum, each) => sum + each, 0);
     expect(all).toBe(entriesOf(source));
     same(source, destination);
+  });
+});
+
+describe('a worker whose run is carried by its connection', () => {
+  it('ends when it is not answered any more', async () => {
+    const child = spawn(process.execPath, [MAIN, 'worker', '--carried', '--name', 'far', '--', '/nonexistent'], {
+      stdio: ['pipe', 'pipe', 'pipe'],
+    });
+    const plan = { beat: 0.1, looks: 10, workers: 2, terms: {}, parts: [], source: '/s', destination: '/d' };
+    const asked: string[] = [];
+    const said: string[] = [];
+    child.stderr.on('data', (chunk: Buffer) => said.push(chunk.toString()));
+    createInterface({ input: child.stdout }).on('line', (line) => {
+      const { call, of } = JSON.parse(line);
+      asked.push(of);
+      if (of === 'plan') child.stdin.write(`${JSON.stringify({ reply: call, value: plan })}\n`);
+    });
+    const [code] = await once(child, 'exit');
+    expect([code, asked.slice(0, 2)]).toEqual([130, ['plan', 'beat']]);
+    expect(said.join('')).toContain('the run was not heard of for too long: aborting');
   });
 });
 

@@ -99,6 +99,10 @@ export class WorkerCommand extends BareCommand {
         ...{ done: ExitCode.complete, stopped: ExitCode.interrupted },
         ...{ unfit: ExitCode.usage, stalled: ExitCode.failed },
       }[end];
+    } catch (error) {
+      // Whoever began it may begin another one.
+      if (connection?.isGone) return ExitCode.interrupted;
+      throw error;
     } finally {
       for (const signal of signals) process.off(signal, onSignal);
       connection?.close();

@@ -166,6 +166,11 @@ export class CarriedRun implements WorkerRun {
     void this.#listen(from);
   }
 
+  /** There is no way to the run any more. */
+  get isGone(): boolean {
+    return this.#gone !== undefined;
+  }
+
   /** Nothing is asked any more, and nothing left here. */
   close(): void {
     this.#gone ??= new BulkhaulError('JOURNAL', 'the connection was closed');
