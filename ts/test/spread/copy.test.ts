@@ -60,7 +60,7 @@ describe('copy --workers', () => {
       expect([code, JSON.parse(stdout.trim().split('\n')[0] ?? '').destinations]).toEqual([0, [destination]]);
     }
     const again = await run(['resume', '--retry-failed', '--state-dir', state, 'run'], { cwd });
-    expect([again.code, again.stderr]).toEqual([23, expect.stringContaining('no worker has brought it to its end')]);
+    expect([again.code, again.stderr]).toEqual([23, expect.stringContaining('no worker has brought part 1')]);
   });
 
   it('copies SRC into DEST, or what is in it', async () => {
