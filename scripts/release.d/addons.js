@@ -38,7 +38,7 @@ export function buildAddons(platforms, out) {
           // The engine's settings are those of the project.
           .concat(existsSync(join(ROOT, sources, 'package.json')) ? ['--package-json-path', join(sources, 'package.json')] : [])
           .concat(['--', '--locked']),
-        { env: surroundings() },
+        { env: surroundings(platform) },
       );
       checkAddon(platform, join(made, addonName(addon, platform)));
       for (const name of [addonName(addon, platform), 'index.js', 'index.d.ts'])
@@ -63,20 +63,32 @@ const CARGO_HOME = process.env.CARGO_HOME || join(homedir(), '.cargo');
 const TARGET = process.env.CARGO_TARGET_DIR || join(ROOT, 'target');
 
 /** The environment of a build: nothing of the builder's that could change what is built. */
-function surroundings() {
+function surroundings(/** @type {import('./platforms.js').Platform} */ { libc }) {
   const kept = Object.entries(process.env).filter(
     ([name]) => !/^(CARGO_(PROFILE|ENCODED|BUILD)_|RUSTFLAGS$)/.test(name),
   );
-  const places = [
+  const places = /** @type {const} */ ([
     [TARGET, '/target'],
     [ROOT, '/bulkhaul'],
     [CARGO_HOME, '/cargo'],
-  ];
+  ]);
   return {
     ...Object.fromEntries(kept),
     PATH: `${join(ZIG, 'bin')}:${process.env.PATH}`,
-    RUSTFLAGS: places.map(([from, to]) => `--remap-path-prefix=${from}=${to}`).join(' '),
+    CARGO_ENCODED_RUSTFLAGS: rustFlags(libc, places),
   };
+}
+
+/**
+ * What Rust is told, in the form that a blank does not end: a checkout may lie below one. Cargo reads no other then, so what napi adds to
+ * that other is here, too.
+ *
+ * @param {import('./platforms.js').Platform['libc']} libc
+ * @param {readonly (readonly [string, string])[]} places directories, each with what the addon has in its place
+ */
+export function rustFlags(libc, places) {
+  const flags = places.map(([from, to]) => `--remap-path-prefix=${from}=${to}`).concat('-Clink-arg=-s');
+  return [...flags, ...(libc === 'musl' ? ['-Ctarget-feature=-crt-static'] : [])].join('\x1f');
 }
 
 /**

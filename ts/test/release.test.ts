@@ -30,7 +30,7 @@ const load = (name: string) => import(join(ROOT, 'scripts/release.d', name));
 const { PLATFORMS, ADDONS, addonName, disksName } = await load('platforms.js');
 const { components, notices, billOfMaterials } = await load('components.js');
 const { pack, PACKAGE } = await load('packages.js');
-const { checkAddon } = await load('addons.js');
+const { checkAddon, rustFlags } = await load('addons.js');
 const { checkDisks } = await load('disks.js');
 const { filled } = await load('packaging.js');
 
@@ -224,6 +224,26 @@ describe.skipIf(here.length === 0).each(ADDONS as Addon[])('$crate', (addon) => 
   it('that needs another library is refused', () => {
     expect(() => checkAddon({ ...here[0], needs: [] }, process.execPath)).toThrow(/needs /);
   });
+});
+
+it('an addon is built below a directory whose name has a blank, and does not tell it', async () => {
+  const at = join(scratch(), 'a b');
+  const crate = (name: string, dependencies: string, file: string, code: string) => {
+    mkdirSync(join(at, name, 'src'), { recursive: true });
+    writeFileSync(
+      join(at, name, 'Cargo.toml'),
+      `[package]\nname = "${name}"\nedition = "2024"\n[dependencies]\n${dependencies}`,
+    );
+    writeFileSync(join(at, name, 'src', file), code);
+  };
+  crate('told', '', 'lib.rs', "pub fn place() -> &'static str { file!() }");
+  crate('tells', 'told = { path = "../told" }', 'main.rs', 'fn main() { print!("{}", told::place()) }');
+  const env = {
+    CARGO_TARGET_DIR: join(at, 'target'),
+    CARGO_ENCODED_RUSTFLAGS: rustFlags('glibc', [[at, '/bulkhaul']]),
+  };
+  const args = ['run', '--quiet', '--offline', '--manifest-path', join(at, 'tells/Cargo.toml')];
+  expect(await program('cargo', args, { env })).toMatchObject({ code: 0, stdout: '/bulkhaul/told/src/lib.rs' });
 });
 
 it.skipIf(here.length === 0)('what takes newer libraries than it says is refused', () => {
