@@ -1,5 +1,5 @@
 /** Patches: made and applied here and by hpcp 9.79, conflicts, the way back, and what is refused. */
-import { execFileSync, spawnSync } from 'node:child_process';
+import { type ChildProcess, execFileSync, spawnSync } from 'node:child_process';
 import {
   chmodSync,
   cpSync,
@@ -100,6 +100,29 @@ function made(cwd: string, name: string, rows: string, files: Record<string, str
   }
   image(join(cwd, name), content);
 }
+
+it.skipIf(WITHOUT_DISKS !== undefined)('is stopped as any job while it is packed, and nothing is left', async () => {
+  const cwd = scratch();
+  for (const directory of ['new', 'base', 'tmp']) mkdirSync(join(cwd, directory));
+  writeFileSync(join(cwd, 'new/big'), Buffer.alloc(3 << 20, 'x'));
+  // Slow enough to be met in the middle.
+  const args = ['hpcp', 'new', '-diff', 'patch.img', '-d', 'base', '--bwlimit', '1m'];
+  const env = { TMPDIR: join(cwd, 'tmp'), BULKHAUL_PROGRESS_INTERVAL: '0.05' };
+  const onStart = (child: ChildProcess) => {
+    let said = '';
+    child.stderr?.on('data', (chunk: Buffer) => {
+      if (/ packing \|/.test(said)) return;
+      said += chunk;
+      if (/ packing \|/.test(said)) child.kill('SIGINT');
+    });
+  };
+  const { code, stdout, stderr } = await run(args, { cwd, env, onStart });
+  expect([code, stdout.trimEnd().split('\n').at(-1)], stderr).toEqual([
+    130,
+    "Error occurred: ['Interrupted: nothing was made'], return code: 130.",
+  ]);
+  expect([readdirSync(cwd).sort(), readdirSync(join(cwd, 'tmp'))]).toEqual([['base', 'new', 'tmp'], []]);
+});
 
 const FILE = 'f:1:1000000000000000000:100644:0:0:-:-';
 

@@ -22,7 +22,8 @@ export async function step(
 ): Promise<Report> {
   const settings = { ...settingsOf(values, ({ exitCode }) => exitCode), aside: what };
   const report = await runJob(begin, settings, out.streams, listen);
-  const stopped = interruption(report, 'nothing was made');
+  // What a step has begun goes with it.
+  const stopped = interruption({ ...report, unfinished: 0 }, 'nothing was made');
   if (stopped.length > 0) throw new Refused(stopped);
   return report;
 }
