@@ -640,11 +640,16 @@ const bucket = (directory) => `s3://${basename(directory)}/`;
 
 /**
  * How each brings a directory into a bucket, or out of it. @typedef {(place: Place, from: string, to: string, requests: number) => string[]} Bringer
- * @type {Record<'bulkhaul' | 's5cmd' | 'rclone', Bringer>}
+ * @type {Record<'bulkhaul sync' | 'bulkhaul sync --state' | 's5cmd' | 'rclone', Bringer>}
  */
 const BRINGERS = {
-  bulkhaul: ({ path }, from, to, requests) => [
+  'bulkhaul sync': ({ path }, from, to, requests) => [
     ...[process.execPath, path('bulkhaul'), 'sync', '--quiet', '--no-journal', '--jobs', `${requests}`, from, to],
+  ],
+  'bulkhaul sync --state': (place, from, to, requests) => [
+    ...BRINGERS['bulkhaul sync'](place, from, to, requests),
+    // It belongs to its two places.
+    ...['--state', `${place.temporary}/${basename(place.destination)}.state`],
   ],
   s5cmd: ({ path, endpoint }, from, to, requests) => [
     ...[path('s5cmd'), '--endpoint-url', `${endpoint}`, '--numworkers', `${requests}`],
@@ -684,8 +689,8 @@ export const bringer = (program, way, requests) => {
   };
   const made = 'mkdir "$1" && shift && exec "$@"';
   return {
-    name: `${program === 'bulkhaul' ? 'bulkhaul sync' : program}, ${requests} requests`,
-    ...(program === 'bulkhaul' ? { role: 'ours' } : { role: 'peer', program }),
+    name: `${program}, ${requests} requests`,
+    ...(program === 's5cmd' || program === 'rclone' ? { role: 'peer', program } : { role: 'ours' }),
     command,
     ...(way !== 'down' && {
       before: (place) => shell(made, place.destination, ...(way === 'again' ? command(place) : ['true'])),

@@ -79,16 +79,17 @@ const served = (name, title, data, way, targets) => ({
   medium: 'tmpfs',
   proof: isBrought,
   contenders: REQUESTS.flatMap((requests) => [
-    bringer('bulkhaul', way, requests),
+    bringer('bulkhaul sync', way, requests),
+    ...(way === 'again' ? [bringer('bulkhaul sync --state', way, requests)] : []),
     bringer('s5cmd', way, requests),
     bringer('rclone', way, requests),
   ]),
 });
 
-/** @type {(than: string, faster: number) => Target[]} */
-const beside = (than, faster) => [
-  { of: 'bulkhaul sync, 16 requests', than: `${than}, 16 requests`, faster },
-  { of: 'bulkhaul sync, 64 requests', resident: 256 },
+/** @type {(than: string, faster: number, ours?: string) => Target[]} */
+const beside = (than, faster, ours = 'bulkhaul sync') => [
+  { of: `${ours}, 16 requests`, than: `${than}, 16 requests`, faster },
+  { of: `${ours}, 64 requests`, resident: 256 },
 ];
 
 /** @type {readonly Target[]} */
@@ -395,7 +396,7 @@ export const ROWS = [
   },
   served('store-up', 'small files into a bucket, versitygw', OBJECTS, 'up', beside('s5cmd', 1.3)),
   served('store-down', 'small files out of a bucket, versitygw', OBJECTS, 'down', beside('s5cmd', 1.3)),
-  served('store-again', 'small files that the bucket has, versitygw', OBJECTS, 'again', beside('rclone', 3)),
+  served('store-again', 'small files that the bucket has, versitygw', OBJECTS, 'again', beside('rclone', 3, 'bulkhaul sync --state')),
   served('store-big-up', '1 GiB into a bucket, versitygw', LARGE_OBJECT, 'up', beside('s5cmd', 2)),
   served('store-big-down', '1 GiB out of a bucket, versitygw', LARGE_OBJECT, 'down', beside('s5cmd', 2)),
   {
