@@ -451,6 +451,27 @@ describe('what it finds', () => {
     expect(Object.values(found).sort()).toEqual(['kind', 'kind', 'mismatch', 'missing']);
   });
 
+  it.each([
+    ['NFC', 'NFD'],
+    ['NFD', 'NFC'],
+  ])('a name in %s that is there in %s is missing, and that is said', async (listed, is) => {
+    const name = 'J\u00fcrgen/\uac00.bam';
+    const { bh, at } = tree([]);
+    mkdirSync(at('t', name.normalize(is), '..'), { recursive: true });
+    writeFileSync(at('t', name.normalize(is)), 'reads');
+    await bh('manifest', '-o', 'M', 't/');
+    writeFileSync(at('M'), readFileSync(at('M'), 'utf8').normalize(listed));
+    const { code, stderr } = await bh('verify', '--in', 't', 'M');
+    const said = stderr.split('\n').filter((line) => line.startsWith('bulkhaul: verify '));
+    expect({ code, said: said.sort() }).toEqual({
+      code: 1,
+      said: [
+        `bulkhaul: verify t/${name.normalize(is)}: it is extra: no manifest names it`,
+        `bulkhaul: verify t/${name.normalize(listed)}: it is missing, and line 1 of M names it; what is there has its name in ${is}`,
+      ].sort(),
+    });
+  });
+
   it('jsonl: links, directories, sizes and what is extra of all kinds', async () => {
     const { bh, at } = tree(['a']);
     symlinkSync('a', at('t/link'));

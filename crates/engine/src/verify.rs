@@ -19,6 +19,7 @@ use std::sync::Arc;
 
 use bulkhaul_formats::digest::{Algorithm, xxh64};
 use bulkhaul_formats::lists::names::FileList;
+use bulkhaul_formats::spelling::other_forms;
 use bulkhaul_formats::staging;
 use bulkhaul_sys::{self as sys, Follow, Identity, Kind, Stat};
 
@@ -389,6 +390,16 @@ impl Teller<'_> {
                 }
                 self.extra(&path, kind, stat.as_ref())
             }
+            Finding::Missing => {
+                let place = claim.as_ref().map(|claim| claim.place.to_string()).unwrap_or_default();
+                let instead = self
+                    .other_form(&path)
+                    .map(|form| format!("; what is there has its name in {form}"));
+                unlike(
+                    "missing",
+                    format!("it is missing, and {place} names it{}", instead.unwrap_or_default()),
+                )
+            }
             finding => finding,
         };
         let (outcome, reason) = match finding {
@@ -402,7 +413,7 @@ impl Teller<'_> {
                     .fail(Failure::new(&fault, path::join(self.directory, &path), kind, None));
                 (outcome, None)
             }
-            Finding::Extra => (Outcome::Mismatched, None),
+            Finding::Extra | Finding::Missing => (Outcome::Mismatched, None),
         };
         counters.outcome(kind, outcome, reason, size.unwrap_or_default());
         if self.options.entry_events && reason.is_none() {
@@ -421,6 +432,13 @@ impl Teller<'_> {
                 details: None,
             });
         }
+    }
+
+    /// The form of Unicode that the name of what is missing has where it is there in another one than a manifest has it in.
+    fn other_form(&mut self, path: &[u8]) -> Option<&'static str> {
+        let beneath = self.beneath.as_mut()?;
+        let mut forms = other_forms(path).into_iter();
+        forms.find_map(|(form, path)| beneath.stat(&path).is_ok().then_some(form))
     }
 
     /// What becomes of an entry that no manifest names.

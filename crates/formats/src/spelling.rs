@@ -1,4 +1,5 @@
-//! What stands for all spellings of a name that some file system takes for one.
+//! The spellings of a name that look alike: what stands for all of them that some file system takes for one, and what a name
+//! is in the other normal forms of Unicode.
 //!
 //! Comes in: a name or a path; goes out: a digest that is the same for names which differ only by case, by the form of their
 //! letters (composed, decomposed, compatible), or by characters that show nothing. It is coarser than any one file system
@@ -52,9 +53,33 @@ pub fn of_any_spelling(name: &[u8]) -> u64 {
     xxh64(folded.nfkd().collect::<String>().as_bytes()) | 1
 }
 
+/// A path as text of the composed and of the decomposed form has it, each with the name of the form, where that is another one.
+#[must_use]
+pub fn other_forms(path: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
+    let Some(text) = std::str::from_utf8(path).ok().filter(|text| !text.is_ascii()) else {
+        return Vec::new();
+    };
+    let forms: [(_, String); 2] = [("NFC", text.nfc().collect()), ("NFD", text.nfd().collect())];
+    let forms = forms.into_iter().filter(|(_, other)| other != text);
+    forms.map(|(form, other)| (form, other.into_bytes())).collect()
+}
+
 #[cfg(test)]
 mod tests {
-    use super::of_any_spelling;
+    use super::{of_any_spelling, other_forms};
+
+    #[test]
+    fn a_path_in_other_forms() {
+        let composed = "\u{e9}t\u{e9}/\u{ac00}".as_bytes().to_vec();
+        let decomposed = "e\u{301}te\u{301}/\u{1100}\u{1161}".as_bytes().to_vec();
+        assert_eq!(other_forms(&composed), [("NFD", decomposed.clone())]);
+        assert_eq!(other_forms(&decomposed), [("NFC", composed.clone())]);
+        let mixed = "\u{e9}te\u{301}/\u{ac00}".as_bytes();
+        assert_eq!(other_forms(mixed), [("NFC", composed), ("NFD", decomposed)]);
+        for same in [&b"ete"[..], "\u{df}".as_bytes(), b"\xc3", b"\xe9"] {
+            assert_eq!(other_forms(same), []);
+        }
+    }
 
     #[test]
     fn spellings_of_one_name_are_one() {

@@ -31,6 +31,8 @@ pub(super) enum Finding {
     Unread,
     /// No manifest names it.
     Extra,
+    /// A manifest names it, and it is not there.
+    Missing,
     /// It is not looked at.
     Skipped(Reason),
     /// It could not be looked at, and that was said.
@@ -82,7 +84,7 @@ impl Pair {
             (None, _) => Finding::Extra,
             (Some(claim), None) if !keeps(kind_of(&claim.entry)) => Finding::Skipped(Reason::NotAFile),
             (Some(_), None) if self.unknown => Finding::Skipped(Reason::NotCompared),
-            (Some(claim), None) => unlike("missing", format!("it is missing, and {} names it", claim.place)),
+            (Some(_), None) => Finding::Missing,
             (Some(claim), Some(found)) => judged(claim, found, read),
         };
     }
