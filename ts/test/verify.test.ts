@@ -698,6 +698,29 @@ describe('--repair-from', () => {
     expect(readdirSync(at('t')).filter((name) => name.startsWith('.bh'))).toEqual([]);
   });
 
+  it('a directory that is listed and missing is there again with its files; an empty one is not made', async () => {
+    const { at, bh } = await copied();
+    mkdirSync(at('t/empty'));
+    mkdirSync(at('copy/empty'));
+    await bh('manifest', '--format', 'jsonl', '-o', 'J', 't/');
+    rmSync(at('t/d'), { recursive: true });
+    const repairing = () => bh('verify', '--in', 't', '--repair-from', 'copy', '--json', 'J');
+    const told = (stdout: string) => {
+      const all = jsonLines(stdout);
+      const errors = all.flatMap(({ type, kind, path }) => (type === 'error' ? [[kind, path]] : []));
+      const { outcomes, directories, failureKinds } = all.at(-1) ?? {};
+      return { errors, made: [outcomes.made, directories.made], copied: outcomes.copied, failureKinds };
+    };
+    const { code, stdout } = await repairing();
+    expect([code, told(stdout)]).toEqual([0, { errors: [], made: [1, 1], copied: NAMES.length, failureKinds: {} }]);
+    rmSync(at('t/empty'), { recursive: true });
+    const again = await repairing();
+    expect([again.code, told(again.stdout)]).toEqual([
+      1,
+      { errors: [['missing', 't/empty']], made: [0, 0], copied: 0, failureKinds: { missing: 1 } },
+    ]);
+  });
+
   it('leaves what the copy has not either, and what was written to after it', async () => {
     const { at, verified } = await copied();
     rot(at('t/big'), 1);

@@ -136,7 +136,11 @@ const GONE = '-';
 const LISTED = /^\.\/\na:d3a46e9108289359\nsub\/\nsub\/b:f652b04189071817\n$/;
 const md5 = (text: string) => createHash('md5').update(text).digest('hex');
 const VERIFIED = /^verified: 2 files \(9 B\) read back and equal/;
+const UNREAD = 'verified: 2 files there, by names, kinds and sizes only: no content was read';
+const REPAIRED_ONE = 'repaired: 1 file written anew from ';
 const SUMS = /^fcea920f7412b5da7be0cf42b8c93759 {2}a\n[0-9a-f]{32} {2}sub\/b\n$/;
+/** The same, and what else is said. */
+const LISTED_BOTH = /^fcea920f7412b5da7be0cf42b8c93759 {2}a\n[0-9a-f]{32} {2}sub\/b\n/;
 /** Both files, as archives in their places. */
 const PACKED = /^a\.gz=.* sub\/b\.gz=(?!.*89$)/s;
 /** The same beside them. */
@@ -316,6 +320,13 @@ const LISTED_SUMS: Row['cells'] = {
   hangs: [130, BOTH, BOTH, ': aborting\n'],
   'nothing new': [0, BOTH, BOTH, SUMS],
 };
+/** The same of one that was made of the files elsewhere, and is brought up to date: all is read again. */
+const UPDATED = Object.fromEntries(
+  Object.entries(LISTED_SUMS).map(([fault, [code, source, destination, said]]) => [
+    fault,
+    [code, source, destination, code === 0 ? /^\d entries listed, \d+ B hashed/ : said],
+  ]),
+) as Row['cells'];
 /** The same of a verification: of the files of most worlds. */
 const PROVED: Row['cells'] = {
   view: [0, BOTH, BOTH, VERIFIED],
@@ -332,12 +343,41 @@ const PROVED: Row['cells'] = {
   hangs: [130, BOTH, BOTH, ': aborting\n'],
   'nothing new': [0, BOTH, BOTH, VERIFIED],
 };
+/** The same where one file is written anew, and its directory made. */
+const REPAIRED: Row['cells'] = {
+  // Nothing is good any more where the copy is the same directory in another view.
+  view: [1, A, A, 'the copy is not good either: it is not there'],
+  // Who has its name already is as good as it.
+  folded: [1, NAMESAKES, 'Dir/r=1 F=upper', 'its name leads to another file there'],
+  'equal inodes': [0, TWINS, TWINS, REPAIRED_ONE],
+  'whole seconds': [0, BOTH, BOTH, REPAIRED_ONE],
+  'clamped times': [0, BOTH, BOTH, REPAIRED_ONE],
+  'dropped times': [23, BOTH, BOTH, 'LOST (times, '],
+  'no chown': [0, BOTH, BOTH, REPAIRED_ONE],
+  'no chmod': [23, BOTH, BOTH, 'LOST (mode, '],
+  'no xattr': [0, BOTH, BOTH, REPAIRED_ONE],
+  // What was copied with the fault can't be repaired from there.
+  'ends early': [1, BOTH, PADDED, 'the copy is not good either'],
+  'goes on': [1, BOTH, CUT, 'the copy is not good either'],
+  // The file that hangs is good where it was copied, and not read.
+  hangs: [0, BOTH, BOTH, REPAIRED_ONE],
+  'nothing new': [1, BOTH, A, 'Required key not available'],
+};
 const proving =
   (...more: string[]): Row['words'] =>
   (_source, _destination, faulty) => {
     writeFileSync(join(base, 'MD5SUMS'), `${md5('1234567')}  a\n${md5('89')}  sub/b\n`);
     return ['verify', ...more, '--in', faulty, join(base, 'MD5SUMS')];
   };
+
+/** Where a manifest lies that a command of ours has made of such files, which no fault has touched. */
+const listed = (files: Files): string => {
+  const directory = mkdtempSync(join(base, 'listed-'));
+  put(join(directory, 'tree'), files);
+  const manifest = join(directory, 'M');
+  prepare('manifest', '--quiet', '--format', 'jsonl', '--output', manifest, `${join(directory, 'tree')}/`);
+  return manifest;
+};
 
 const ROWS: Record<string, Row> = {
   copy: {
@@ -540,8 +580,54 @@ const ROWS: Record<string, Row> = {
     before: 'copy',
     cells: LISTED_SUMS,
   },
+  'copy --manifest': {
+    words: copying('--algorithm', 'md5', '--manifest', '-'),
+    cells: {
+      ...COPIED,
+      // Of what is there already too, and of nothing that did not arrive.
+      view: [0, BOTH, BOTH, LISTED_BOTH],
+      folded: [23, NAMESAKES, ONE_OF_EACH, /^[0-9a-f]{32} {2}[Dd]ir\/r\n(?!.*[fF]\n.*[fF]\n)/],
+      'equal inodes': [0, TWINS, TWINS, /^[0-9a-f]{32} {2}a\n[0-9a-f]{32} {2}sub\/b\n/],
+      'whole seconds': [0, BOTH, BOTH, LISTED_BOTH],
+      'clamped times': [0, BOTH, BOTH, LISTED_BOTH],
+      'dropped times': [23, BOTH, BOTH, LISTED_BOTH],
+      'no chown': [23, BOTH, BOTH, LISTED_BOTH],
+      'no chmod': [23, BOTH, BOTH, LISTED_BOTH],
+      'no xattr': [23, BOTH, BOTH, LISTED_BOTH],
+      'ends early': [24, BOTH, B, /^[0-9a-f]{32} {2}sub\/b\n(?!.* {2}a\n)/s],
+      'goes on': [24, BOTH, B, /^[0-9a-f]{32} {2}sub\/b\n(?!.* {2}a\n)/s],
+    },
+  },
+  'manifest --update': {
+    words: (_source, _destination, faulty, files) => {
+      const older = listed(files);
+      return ['manifest', '--update', '--format', 'jsonl', '--output', older, `${faulty}/`];
+    },
+    before: 'copy',
+    cells: UPDATED,
+  },
   verify: { words: proving(), before: 'copy', cells: PROVED },
-  'verify --workers': { words: proving(...CREW), before: 'copy', cells: PROVED },
+  'verify --quick': {
+    words: (_source, _destination, faulty, files) => ['verify', '--quick', '--in', faulty, listed(files)],
+    before: 'copy',
+    cells: {
+      ...(Object.fromEntries(
+        Object.entries(PROVED).map(([fault, [, source, destination]]) => [fault, [0, source, destination, UNREAD]]),
+      ) as Row['cells']),
+      folded: [1, NAMESAKES, 'Dir/r=1 F=upper', 'MISMATCHED: 3 missing (exit 1)'],
+      'ends early': [1, BOTH, PADDED, 'it has 10 bytes, and line 2 of'],
+      'goes on': [1, BOTH, CUT, 'it has 4 bytes, and line 2 of'],
+    },
+  },
+  'verify --repair-from': {
+    words: (source, destination, _faulty, files) => {
+      const manifest = listed(files);
+      rmSync(join(destination, 'sub'), { recursive: true, force: true });
+      return ['verify', '--repair-from', source, '--in', destination, manifest];
+    },
+    before: 'copy',
+    cells: REPAIRED,
+  },
   compress: {
     words: (_source, _destination, faulty) => ['compress', '--force', `${faulty}/`],
     before: 'copy',

@@ -5,7 +5,8 @@
  * what is damaged there the copy, copies what is good in that, and verifies it once more. Promises: nothing is written that
  * the copy was not proved to have by the manifests, read from the medium; what is written appears whole, is synced, and is
  * proved by the manifests again, read from the medium; what somebody wrote to after the copy was made, stays. A file that is
- * good in the end has the outcome `copied` and an `entry` event; any other its failure, with why it was not repaired.
+ * good in the end has the outcome `copied` and an `entry` event; any other its failure, with why it was not repaired. A directory
+ * that was missing is made where a file in it is written.
  */
 import { lstat, mkdtemp, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -40,6 +41,7 @@ const MOST_FILES = 100_000;
 
 /** What makes a failure one that a copy may repair. */
 function isDamaged({ kind, operation, entryKind }: NativeFailure): boolean {
+  if (entryKind === 'directory') return kind === 'missing';
   return (
     entryKind === 'file' && (kind === 'mismatch' || kind === 'missing' || (operation === 'read' && kind !== 'changed'))
   );
@@ -94,6 +96,7 @@ export class RepairingJob implements NativeJob {
     for (const [name, failure] of this.#damaged) {
       const copied = repair.copied.get(name);
       const why = repair.left.get(name);
+      if (repair.made.has(name)) continue;
       if (copied !== undefined && why === undefined) await this.#events.tell(copied);
       else await this.#events.tell(why === undefined ? failure : explained(failure, why));
     }
@@ -102,7 +105,8 @@ export class RepairingJob implements NativeJob {
 
   async #repair(repair: Repair): Promise<void> {
     const { directory, from } = this.parts;
-    const names = [...this.#damaged.keys()];
+    const names = [...this.#damaged].flatMap(([name, { entryKind }]) => (entryKind === 'file' ? [name] : []));
+    if (names.length === 0) return;
     const { wrong: bad } = await this.#check(from, names, repair);
     const good: string[] = [];
     for (const name of names) {
@@ -110,6 +114,9 @@ export class RepairingJob implements NativeJob {
       const wrong = bad.get(name);
       if (wrong !== undefined || copy === undefined)
         repair.left.set(name, `the copy is not good either: ${wrong ?? 'it is not there'}`);
+      else if (old !== undefined && this.#damaged.get(name)?.kind === 'missing')
+        // What is there was seen by another name, where case or the form of letters makes no other file.
+        repair.left.set(name, 'its name leads to another file there');
       else if (old !== undefined && old.mtimeNs > copy.mtimeNs)
         repair.left.set(name, 'it was written to after its copy was made');
       else good.push(name);
@@ -120,6 +127,10 @@ export class RepairingJob implements NativeJob {
     const { wrong, report } = await this.#check(directory, good, repair);
     repair.proved = report;
     for (const [name, why] of wrong) if (!repair.left.has(name)) repair.left.set(name, why);
+    const written = good.filter((name) => repair.has(name));
+    for (const [name, { entryKind }] of this.#damaged) {
+      if (entryKind === 'directory' && written.some((file) => file.startsWith(`${name}/`))) repair.made.add(name);
+    }
   }
 
   /** Verifies nothing but these files below a directory; why some are not good. */
@@ -181,6 +192,7 @@ export class RepairingJob implements NativeJob {
       ...found,
       outcomes: { ...found.outcomes },
       files: { ...found.files },
+      directories: { ...found.directories },
       failureKinds: { ...found.failureKinds },
       failures: [],
       copiedBytes: found.copiedBytes + repair.copiedBytes,
@@ -192,11 +204,12 @@ export class RepairingJob implements NativeJob {
       interrupted: found.interrupted || repair.interrupted,
       elapsed: (performance.now() - this.#begun) / 1000,
     };
-    for (const [name, { kind, outcome }] of this.#damaged) {
+    for (const [name, { kind, outcome, entryKind }] of this.#damaged) {
       if (!repair.has(name)) continue;
-      for (const counts of [report.outcomes, report.files]) {
+      const became = entryKind === 'directory' ? 'made' : 'copied';
+      for (const counts of [report.outcomes, entryKind === 'directory' ? report.directories : report.files]) {
         counts[outcome] -= 1;
-        counts.copied += 1;
+        counts[became] += 1;
       }
       report.failureKinds[kind] = (report.failureKinds[kind] ?? 1) - 1;
       if (report.failureKinds[kind] === 0) delete report.failureKinds[kind];
@@ -270,6 +283,8 @@ const COUNTERS = [
 class Repair {
   /** Files that were copied, by their names. */
   readonly copied = new Map<string, NativeEntryEvent>();
+  /** Directories that were made for them. */
+  readonly made = new Set<string>();
   /** Why others, or these, are not good. */
   readonly left = new Map<string, string>();
   readonly notes: NativeReport['notes'] = [];
@@ -279,9 +294,9 @@ class Repair {
   accounted = true;
   interrupted = false;
 
-  /** Whether a file is good now. */
+  /** Whether it is good now. */
   has(name: string): boolean {
-    return this.copied.has(name) && !this.left.has(name);
+    return this.made.has(name) || (this.copied.has(name) && !this.left.has(name));
   }
 
   add(report: NativeReport): void {
