@@ -346,7 +346,7 @@ const PROVED: Row['cells'] = {
 /** The same where one file is written anew, and its directory made. */
 const REPAIRED: Row['cells'] = {
   // Nothing is good any more where the copy is the same directory in another view.
-  view: [1, A, A, 'the copy is not good either: it is not there'],
+  view: [1, A, A, 'the copy is not good either'],
   // Who has its name already is as good as it.
   folded: [1, NAMESAKES, 'Dir/r=1 F=upper', 'its name leads to another file there'],
   'equal inodes': [0, TWINS, TWINS, REPAIRED_ONE],

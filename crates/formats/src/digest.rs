@@ -6,6 +6,7 @@
 
 mod blake2b;
 mod hashers;
+mod lanes;
 
 use std::collections::BTreeMap;
 

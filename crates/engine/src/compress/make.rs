@@ -355,7 +355,7 @@ fn compare(
         .content;
     let same = if packs {
         let run = (run.desk, hand.counters);
-        let (digests, _) = digests((file.as_fd(), stat), &mut hand.hashers, run, &mut hand.buffer)?;
+        let (digests, _) = digests((file.as_fd(), stat), &[], &mut hand.hashers, run, &mut hand.buffer)?;
         digests.first().is_some_and(|digest| *digest.bytes() == content)
     } else {
         unchanged(file, stat, Operation::Read)?;

@@ -252,7 +252,7 @@ impl Look for Contents<'_> {
         let mut found = self.found(&stat, kind)?;
         hand.counters.sized(stat.size, stat.allocated);
         let run = (self.desk, hand.counters);
-        let (digests, bytes) = digests((file.as_fd(), &stat), &mut hand.own, run, &mut hand.content)?;
+        let (digests, bytes) = digests((file.as_fd(), &stat), &[], &mut hand.own, run, &mut hand.content)?;
         // Where sizes say nothing it is more than was stated.
         hand.counters.grew(stat.size, bytes.saturating_sub(stat.size));
         if bytes == stat.size {

@@ -69,8 +69,9 @@ impl<'c> Checker<'c> {
 
     /// `size`: that of the file, as far as it is known, and then in any case.
     fn read(&mut self, claim: &Claim, size: &mut Option<u64>) -> Result<Finding, Stopped> {
-        let algorithms: Vec<Algorithm> = claim.entry.digests.iter().map(Digest::algorithm).collect();
-        if self.hashers.0 != algorithms {
+        let algorithms = claim.entry.digests.iter().map(Digest::algorithm);
+        if !algorithms.clone().eq(self.hashers.0.iter().copied()) {
+            let algorithms: Vec<Algorithm> = algorithms.collect();
             self.hashers = (algorithms.clone(), Hashers::new(&algorithms));
         }
         let run = (self.desk, self.counters);
@@ -109,7 +110,8 @@ impl<'c> Checker<'c> {
         }
         // What is in memory says nothing of the medium.
         let from_cache = self.forget(file.as_fd(), &stat);
-        let (made, bytes) = digests((file.as_fd(), &stat), &mut self.hashers.1, run, &mut self.buffer)?;
+        let (hashers, buffer) = (&mut self.hashers.1, &mut self.buffer);
+        let (made, bytes) = digests((file.as_fd(), &stat), &entry.digests, hashers, run, buffer)?;
         leave(file.as_fd(), bytes, from_cache);
         if let Some(finding) = differs(claim, &made) {
             return Ok(finding);
@@ -146,9 +148,10 @@ fn differs(Claim { entry, place }: &Claim, made: &[Digest]) -> Option<Finding> {
 
 /// That a file has the content that a manifest says.
 fn piece(entry: &Entry, stat: &Stat) -> Piece {
-    let digests = entry.digests.iter();
-    let of: Vec<u8> = digests
-        .flat_map(|digest| [digest.algorithm().name().as_bytes(), digest.bytes()].concat())
-        .collect();
+    let mut of = Vec::with_capacity(64);
+    for digest in &entry.digests {
+        of.extend_from_slice(digest.algorithm().name().as_bytes());
+        of.extend_from_slice(digest.bytes());
+    }
     Piece::content(&entry.path, stat, &of)
 }

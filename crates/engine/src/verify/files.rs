@@ -62,7 +62,7 @@ impl Files<'_> {
                 let fault = |operation| move |errno| Fault::new(operation, Side::Source, errno);
                 let file = beneath.open(path).map_err(fault(Operation::Open))?;
                 let stat = sys::stat_fd(file.as_fd()).map_err(fault(Operation::Stat))?;
-                Ok(digests((file.as_fd(), &stat), hashers, run, buffer)?.0)
+                Ok(digests((file.as_fd(), &stat), &[], hashers, run, buffer)?.0)
             }
             Self::Elsewhere(ground) => {
                 let sight = Sight {

@@ -9,6 +9,8 @@ use md5::Md5;
 use sha2::{Digest as _, Sha256, Sha512};
 use xxhash_rust::xxh3::Xxh3;
 
+use super::lanes::blake3_of;
+
 /// The longest digest there is, SHA-512's.
 const LONGEST: usize = 64;
 /// So many bytes go through all algorithms before the next: they stay in the cache of the processor, and are enough for
@@ -318,6 +320,17 @@ impl Hashers {
         shares
     }
 
+    /// The digests of bytes that are all there is of a file, before whose first byte this is.
+    pub fn whole(&mut self, bytes: &[u8]) -> Vec<Digest> {
+        if let [Hasher::Blake3(_)] = self.0[..]
+            && let Some(digest) = blake3_of(bytes).and_then(|digest| Digest::new(Algorithm::Blake3, &digest))
+        {
+            return vec![digest];
+        }
+        self.update(bytes);
+        self.finish()
+    }
+
     /// The digests of all bytes since the last call, in the order of [`Algorithm`]; the next file can follow.
     pub fn finish(&mut self) -> Vec<Digest> {
         self.0.iter_mut().map(Hasher::finish).collect()
@@ -426,6 +439,8 @@ mod tests {
     fn blake3_test_vectors() {
         for (length, digest) in BLAKE3 {
             assert_eq!(hex(Algorithm::Blake3, &numbers(length)), digest, "{length} bytes");
+            let whole = Hashers::new(&[Algorithm::Blake3]).whole(&numbers(length));
+            assert_eq!(whole[0].to_string(), digest, "{length} bytes at once");
         }
     }
 

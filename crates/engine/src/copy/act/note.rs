@@ -120,6 +120,7 @@ fn digests_of(worker: &mut Worker<'_>, file: &OwnedFd, stat: &Stat) -> Result<(V
     let hashers = worker.hashers.get_or_insert_with(|| Hashers::new(algorithms));
     digests(
         (file.as_fd(), stat),
+        &[],
         hashers,
         (&run.desk, worker.counters),
         &mut worker.buffer,
