@@ -275,6 +275,10 @@ describe('what peers have stumbled over', () => {
     // Many tools for bags write percent signs as they are.
     writeFileSync(at('t/manifest-md5.txt'), sums);
     expect((await bh('verify', '--no-extra', 't/manifest-md5.txt')).code).toBe(0);
+    // xxhsum marks the digests of its newer hash.
+    const { stdout } = await bh('manifest', '-a', 'xxh3', 't/');
+    writeFileSync(at('M'), stdout.replace(/^/gm, 'XXH3_').replace(/XXH3_$/, ''));
+    expect((await bh('verify', '--in', 't', 'M')).code).toBe(0);
     writeFileSync(at('M'), execFileSync('md5sum', ['-'], { input: 'x' }));
     expect(await findings(bh, '--no-extra', '--in', 't', 'M')).toEqual({ code: 1, found: { 't/-': 'missing' } });
   });
@@ -575,6 +579,9 @@ describe('a digest alone', () => {
     ['sha256', 'sha256', (hex: string) => `${hex.toUpperCase()}\r\n`],
     ['b3', 'blake3', (hex: string) => `  ${hex}\n`],
     ['xxh3', 'xxh3', (hex: string) => `${hex}\n`],
+    // As `md5sum < FILE > FILE.md5` has it.
+    ['md5sum', 'md5', (hex: string) => `${hex}  -\n`],
+    ['sha512', 'sha512', (hex: string) => `${hex} *-\r\n`],
   ])('in FILE.%s is that of FILE', async (suffix, algorithm, written) => {
     const { at, bh } = tree(['a', 'back\\slash']);
     for (const name of ['a', 'back\\slash', 'big']) {

@@ -227,13 +227,13 @@ fn format_of(list: ListFile, path: &[u8], sorters: &Sorters) -> Result<(ListFile
         };
         return Err(list.refusal(&empty.to_string()));
     }
-    if let Some(recognised) = recognise(path, &head) {
-        return Ok((list, recognised, head));
-    }
     if let Some(line) = bare(path, &head)
         && let Some(recognised) = recognise(path, &line)
     {
         return Ok((list.rewritten(&line, sorters)?, recognised, line));
+    }
+    if let Some(recognised) = recognise(path, &head) {
+        return Ok((list, recognised, head));
     }
     Err(list.refusal("it is no manifest of a form that is known here"))
 }

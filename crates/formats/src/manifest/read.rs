@@ -344,14 +344,15 @@ pub fn recognise(name: &[u8], head: &[u8]) -> Option<Recognised> {
     })
 }
 
-/// The line of a manifest that is one digest and nothing else, as many tools write `FILE.md5`: with the name that it lies
-/// beside, which its own name says. `None`: it is no such thing.
+/// The line of a manifest that is one digest and nothing else, or one of standard input, as many tools write `FILE.md5`: with
+/// the name that it lies beside, which its own name says. `None`: it is no such thing.
 pub fn bare(name: &[u8], content: &[u8]) -> Option<Vec<u8>> {
     let name = own_name(name);
     let dot = name.iter().rposition(|byte| *byte == b'.').filter(|dot| *dot > 0)?;
     let algorithm = named(&name[dot + 1..])?;
-    let hex = content.strip_prefix(BYTE_ORDER_MARK).unwrap_or(content).trim_ascii();
-    let digest = Digest::from_hex(algorithm, hex)?;
+    let text = content.strip_prefix(BYTE_ORDER_MARK).unwrap_or(content).trim_ascii();
+    let hex = [&b"  -"[..], b" *-"].iter().find_map(|stdin| text.strip_suffix(*stdin));
+    let digest = Digest::from_hex(algorithm, hex.unwrap_or(text))?;
     let mut line = Vec::new();
     let entry = Entry::new(name[..dot].to_vec(), vec![digest]);
     super::Writer::new(Format::Sums, &[algorithm])

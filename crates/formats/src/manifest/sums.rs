@@ -16,6 +16,9 @@ pub(super) struct Parts<'a> {
     pub path: Vec<u8>,
 }
 
+/// What `xxhsum` has before digits of XXH3, which are as many as those of its older hash.
+const XXH3_MARK: &[u8] = b"XXH3_";
+
 /// How many blanks there are between digest and path in a file of lines: two (or one and `*`), or one. As in coreutils the
 /// first line decides: else a name that begins with a blank could stand for another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +55,10 @@ pub(super) fn parse<'a>(
     };
     let word = line.iter().position(|byte| is_blank(*byte)).unwrap_or(line.len());
     let (digits, rest) = line.split_at(word);
+    let (digits, tag) = match digits.strip_prefix(XXH3_MARK) {
+        Some(digits) => (digits, Some(Algorithm::Xxh3)),
+        None => (digits, None),
+    };
     let mut parts = if !digits.is_empty() && !rest.is_empty() && digits.iter().all(u8::is_ascii_hexdigit) {
         if Algorithm::of_digits(digits.len()).next().is_none() {
             return Err(Problem::Digits(digits.len()));
@@ -63,11 +70,7 @@ pub(super) fn parse<'a>(
             }
             _ => after_blank(&rest[1..], spacing).ok_or_else(no_line)?.to_vec(),
         };
-        Parts {
-            tag: None,
-            digits,
-            path,
-        }
+        Parts { tag, digits, path }
     } else if matches!(digits, b"ERROR" | b"UNSUPPORTED") && rest.starts_with(b"  ") {
         return Err(Problem::NoDigest(text(digits)));
     } else if format == Format::Bagit {
