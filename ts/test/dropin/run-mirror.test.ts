@@ -398,6 +398,15 @@ describe('the flows of its documentation', () => {
     expect(await sh(verify)).toMatchObject({ code: 1, stderr: expect.stringContaining('\n[MISMATCH] a\n') });
   });
 
+  it('the same with what is packed in SRC itself, which the manifest does not list', async () => {
+    const { sh, mirror, at } = tree();
+    await mirror('--step', 'copy', 's', 'd');
+    expect((await sh('run-mirror --step make-manifest --manifest - s | gzip > s/BLAKE3SUMS.gz')).code).toBe(0);
+    expect(readdirSync(at('s'))).toContain('BLAKE3SUMS.gz');
+    const verified = await sh('zcat s/BLAKE3SUMS.gz | run-mirror --step verify --manifest - s d');
+    expect(verified).toMatchObject({ code: 0, stderr: expect.stringContaining('\nVerification successful.\n') });
+  });
+
   it('manifest first, then copy and verify, with the environment', async () => {
     const { sh } = tree();
     const line = ['make-manifest s', 'copy s d', 'verify s d'].map((step) => `run-mirror --step ${step}`).join(' && ');

@@ -53,6 +53,10 @@ const MAKING = '[1/3] Creating manifest…';
 /** By the algorithm. */
 const NAMES = { blake3: 'BLAKE3SUMS', sha256: 'SHA256SUMS' } as const;
 
+/** What a manifest in a directory is called, also where whoever reads standard output packs it. */
+const manifestsIn = (directory: string): string[] =>
+  Object.values(NAMES).flatMap((name) => ['', '.gz', '.bz2', '.xz', '.zst'].map((end) => below(directory, name + end)));
+
 /** Files between two counts, and the least milliseconds. */
 const COUNT_FILES = 100;
 const COUNT_INTERVAL = 1000;
@@ -190,6 +194,7 @@ class Mirror {
           inUse: [
             ...inUse(settings, out.streams.env).inUse,
             ...(this.#directory === undefined ? [] : [this.#directory]),
+            ...(piped ? manifestsIn(source) : []),
           ],
           ...resources,
           ...(piped ? {} : this.#journaled),
@@ -374,10 +379,7 @@ class Mirror {
           extra: false,
           spillDirectory: neededSpillDirectory(out.streams.env),
           // A manifest that came with the copy.
-          inUse: [
-            ...inUse(settings, out.streams.env).inUse,
-            ...Object.values(NAMES).map((name) => below(target, name)),
-          ],
+          inUse: [...inUse(settings, out.streams.env).inUse, ...manifestsIn(target)],
           ...(algorithm && { algorithm }),
           ...resources,
           ...(values.manifest === '-' ? {} : this.#journaled),
