@@ -662,6 +662,72 @@ fn a_power_cut_costs_nothing() {
     assert_none(&wrong);
 }
 
+/// Whoever is killed half-way through again and again comes further each time.
+#[test]
+fn killed_early_again_and_again() {
+    const TEST: &str = "compress::killed_early_again_and_again";
+    if let Some(words) = order() {
+        failpoint::arm(words[1].parse().ok().map(|nth| Plan {
+            call: None,
+            nth,
+            count: 1,
+            effect: Effect::Stop,
+        }));
+        complete(trial(Path::new(&words[0]), Direction::Pack).unwrap());
+        return say(&format!("complete after {} calls", failpoint::disarm().len()));
+    }
+    let scratch = Scratch::new();
+    let wanted: BTreeMap<_, _> = (0..80)
+        .map(|number| (format!("{number}"), text(1, 2000 + number)))
+        .collect();
+    let log = scratch.at("log");
+    let lay_out = |base: &Path| {
+        let tree = Tree::new(base.to_owned());
+        for (name, content) in &wanted {
+            tree.file(name, content);
+        }
+    };
+    let base = scratch.at("count");
+    lay_out(&base);
+    let words = |base: &Path, nth: &str| [base.display().to_string(), nth.to_owned()];
+    let (code, said) = finish(again(TEST, &words(&base, "-"), &log), &log);
+    assert_eq!(code, Some(0), "{said}");
+    let (_, rest) = said.split_once("complete after ").unwrap();
+    let calls: usize = rest.split(' ').next().unwrap().parse().unwrap();
+    let base = scratch.at("killed");
+    lay_out(&base);
+    // An archive that is there, and a file that has gone.
+    let steps = || {
+        let names = Tree::new(base.clone()).names();
+        let archives = names.iter().filter(|name| is_a(name, "gz")).count();
+        let files = names.iter().filter(|name| wanted.contains_key(*name)).count();
+        archives + wanted.len() - files
+    };
+    let mut done = 0;
+    loop {
+        let mut child = again(TEST, &words(&base, &(calls / 2).to_string()), &log)
+            .spawn()
+            .unwrap();
+        let midway = stopped(&mut child);
+        if midway {
+            child.kill().unwrap();
+        }
+        child.wait().unwrap();
+        assert_eq!(lost(&base, &wanted), None);
+        if !midway {
+            break;
+        }
+        assert!(
+            steps() > done,
+            "{done} of {} steps are done, and no more",
+            2 * wanted.len()
+        );
+        done = steps();
+    }
+    assert!(done > 0);
+    assert_eq!(steps(), 2 * wanted.len());
+}
+
 /// Files of a trial, small, and two of them in a directory.
 fn wanted() -> BTreeMap<String, Vec<u8>> {
     let names = ["a.tsv", "d/b.tsv", "d/c.tsv"];

@@ -30,6 +30,9 @@ use crate::tree::staging::{Staging, appear};
 const BATCH_FILES: usize = 512;
 /// Bytes that wait at most, of what was written.
 const BATCH_BYTES: u64 = 256 * 1024 * 1024;
+/// The first batch of a thread is this many halves of these, and each has twice as much as the one before: whoever is killed
+/// again and again, early each time, comes further each time.
+const HALVES: u32 = 5;
 /// From this many on, one sync of the file system costs less than one for each file.
 const FILE_SYSTEM_SYNC_FILES: usize = 16;
 /// Times that a file is read whose archive reads back differently.
@@ -46,7 +49,8 @@ pub fn take(run: &Run<'_>, hand: &mut Hand<'_>, place: &Place, step: Result<Step
         hand.waiting += 1;
         hand.directories += usize::from(other);
     }
-    let full = hand.waiting >= BATCH_FILES || hand.made_bytes >= BATCH_BYTES;
+    let halves = HALVES.saturating_sub(hand.syncs);
+    let full = hand.waiting >= BATCH_FILES >> halves || hand.made_bytes >= BATCH_BYTES >> halves;
     if full || hand.directories >= run.directories {
         flush(run, hand);
     }
@@ -82,6 +86,7 @@ pub fn finish(run: &Run<'_>, hand: &mut Hand<'_>) {
 fn flush(run: &Run<'_>, hand: &mut Hand<'_>) {
     let (made, named) = (mem::take(&mut hand.made), mem::take(&mut hand.named));
     (hand.made_bytes, hand.waiting, hand.directories) = (0, 0, 0);
+    hand.syncs = hand.syncs.saturating_add(1);
     if run.desk.cancel.is_over() {
         // Both stay of what is proved, and the next run sees that.
         for made in &made {

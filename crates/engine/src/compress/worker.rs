@@ -83,6 +83,8 @@ pub struct Hand<'r> {
     pub made_bytes: u64,
     /// Files that came to wait since the last sync.
     pub waiting: usize,
+    /// Syncs so far.
+    pub syncs: u32,
     /// The directories that are open for them.
     pub directories: usize,
     /// Proved and under their names; what they were made of is to go.
@@ -101,6 +103,7 @@ impl<'r> Hand<'r> {
             made: Vec::new(),
             made_bytes: 0,
             waiting: 0,
+            syncs: 0,
             directories: 0,
             named: Vec::new(),
         }
