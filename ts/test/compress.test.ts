@@ -184,6 +184,14 @@ describe('decompress', () => {
       expect(stderr).toMatch(/\nMISMATCHED: 1 damaged \(exit 1\)\n$/);
     }
     expect(names()).toEqual(before);
+    // What was named itself is read whatever its name is.
+    const test = (name: string) => run(['decompress', '-t', at(name)], { cwd });
+    writeFileSync(at('t/backup'), readFileSync(at('t/d/other.gz')));
+    expect(await test('t/backup')).toMatchObject({ code: 0, stderr: expect.stringMatching(/^1 archive whole \(/) });
+    truncateSync(at('t/backup'), 100);
+    expect(await test('t/backup')).toMatchObject({ code: 1, stderr: expect.stringContaining('damaged: ') });
+    writeFileSync(at('t/backup'), 'text');
+    expect(await test('t/backup')).toMatchObject({ code: 23, stderr: expect.stringContaining('it is no archive') });
   });
 
   it('writes one file to standard output, whatever its name is', async () => {

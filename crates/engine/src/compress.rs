@@ -180,7 +180,7 @@ impl Replacement {
     fn to_read(&self) -> ToRead {
         let rules = Arc::clone(&self.rules);
         Box::new(move |name: &CStr, size: u64| {
-            if size < rules.asked.min_size || rules.choose(name).is_none() {
+            if size < rules.asked.min_size || rules.choose(name, false).is_none() {
                 return 0;
             }
             match rules.deed {

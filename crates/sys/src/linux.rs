@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::fs::{self, AtFlags, CWD, Gid, Mode, OFlags, StatxAttributes, StatxFlags, Uid, XattrFlags};
 
 use crate::failpoint::{Call, again, bytes, once};
-use crate::posix::{kind_of, last_errno, mode, timestamps};
+use crate::posix::{self, kind_of, last_errno, mode, timestamps};
 use crate::{
     BorrowedFd, Errno, Follow, Identity, IoPriority, Kind, Node, OwnedFd, Protection, Quota, Result, Stat, Time,
 };
@@ -510,6 +510,22 @@ pub fn device(major: u32, minor: u32) -> u64 {
     fs::makedev(major, minor)
 }
 
+/// Whether a process with this number lives in this process's namespace. One that has ended and that nobody has waited for does
+/// not: where the first process of a container waits for none, it stays for as long as the container.
+pub fn process_exists(process: u32) -> bool {
+    posix::process_exists(process) && !has_ended(process)
+}
+
+/// Whether all threads of a process have ended (`proc_pid_stat(5)`). The first one waits for the others, which may still write.
+fn has_ended(process: u32) -> bool {
+    let state = std::fs::read(format!("/proc/{process}/stat")).ok().and_then(|stat| {
+        let name_ends = stat.iter().rposition(|&byte| byte == b')')?;
+        stat.get(name_ends + 2).copied()
+    });
+    matches!(state, Some(b'Z' | b'X'))
+        && std::fs::read_dir(format!("/proc/{process}/task")).is_ok_and(|tasks| tasks.count() <= 1)
+}
+
 /// What tells process namespaces apart; empty where `/proc` does not say.
 pub fn process_namespace() -> Vec<u8> {
     once(Call::Namespace, || {
@@ -675,6 +691,22 @@ fn text_at(address: u64) -> Option<Vec<u8>> {
 mod tests {
     use super::*;
     use std::os::fd::AsFd as _;
+
+    #[test]
+    fn a_process_that_has_ended_does_not_exist_though_nobody_has_waited_for_it() {
+        use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+        let mut child = std::process::Command::new("cat")
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        assert!(process_exists(child.id()));
+        drop(child.stdin.take());
+        let ended = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+        waitid(WaitId::Pid(Pid::from_child(&child)), ended).unwrap();
+        assert!(posix::process_exists(child.id()) && !process_exists(child.id()));
+        child.wait().unwrap();
+        assert!(process_exists(std::process::id()));
+    }
 
     #[test]
     fn both_ways_to_a_mount_id_agree() {

@@ -7,6 +7,7 @@ use std::mem::MaybeUninit;
 use rustix::fs::{self, AtFlags, Gid, Mode, OFlags, Uid, XattrFlags};
 
 use crate::failpoint::{Call, again, once};
+pub use crate::posix::process_exists;
 use crate::posix::{kind_of, mode, timestamps};
 use crate::{
     BorrowedFd, Errno, Follow, Identity, IoPriority, Kind, Node, OwnedFd, Protection, Quota, Result, Stat, Time,

@@ -158,14 +158,16 @@ pub struct Chosen {
 }
 
 impl Rules {
-    /// Whether a file is meant, by its name.
-    pub fn choose(&self, name: &CStr) -> Option<Chosen> {
+    /// Whether a file is meant, by its name. `named`: an argument names it, and it was not found.
+    pub fn choose(&self, name: &CStr, named: bool) -> Option<Chosen> {
         let (target, extension) = match &self.deed {
             Deed::Pack { codec, .. } => (names::archive_of(name, codec.format()), self.extensions.of(name)?),
             // What goes to a stream was named by itself.
             Deed::Print(_) => Default::default(),
             Deed::Unpack { .. } | Deed::Test => {
-                let content = names::content_of(name)?;
+                // To be read it needs no name that could become another.
+                let whatever = || (named && matches!(self.deed, Deed::Test)).then(|| name.to_owned());
+                let content = names::content_of(name).or_else(whatever)?;
                 let extension = self.extensions.of(&content)?;
                 (content, extension)
             }

@@ -146,7 +146,7 @@ fn leave_alone(run: &Run<'_>, place: &Place, kind: Kind) -> Done {
         ),
         _ => (Reason::Special, "what is no regular file is left alone"),
     };
-    if run.rules.choose(&place.name).is_some() {
+    if run.rules.choose(&place.name, false).is_some() {
         run.desk
             .note(reason.text(), || (place.path(Side::Source), what.to_owned()));
     }
@@ -162,7 +162,7 @@ fn deal(run: &Run<'_>, hand: &mut Hand<'_>, place: &mut Place) -> Result<Step, S
     if run.in_use.awaits(place.node.id(), &place.name) {
         return skip(Reason::InUse, 0);
     }
-    let Some(chosen) = run.rules.choose(&place.name) else {
+    let Some(chosen) = run.rules.choose(&place.name, place.node.holds_arguments()) else {
         tell_foreign(run, place);
         return skip(Reason::OtherSuffix, 0);
     };

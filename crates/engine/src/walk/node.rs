@@ -172,6 +172,11 @@ impl<D> Deref for Node<D> {
 }
 
 impl<D> Node<D> {
+    /// Whether what is in it was not found there, but named by arguments.
+    pub fn holds_arguments(&self) -> bool {
+        self.parent.is_none() && self.elsewhere.is_none() && !self.entered
+    }
+
     /// A directory that has none above it. `entered`: it is walked itself; otherwise only what is put into it.
     pub fn top(sources: Sources, data: D, entered: bool) -> Self {
         Self {
