@@ -2,6 +2,7 @@
  * What a run comes to, as its user sees it: codes, last lines, where failures are kept, and what is refused with the right
  * command.
  */
+import { randomBytes } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
@@ -331,6 +332,32 @@ describe('a file of failures that can not be written', () => {
     expect(code).toBe(23);
     expect(lastLine(stderr)).toMatch(
       /^bulkhaul: the log file could not be written: .*no space left on device; the run itself: INCOMPLETE: 400 of 401 entries failed/,
+    );
+  });
+
+  it.skipIf(process.getuid?.() !== 0).each<[string, string]>([
+    ['pack', 'pack s full'],
+    ['unpack', 'unpack P full/out'],
+    ['compress', 'compress --keep full/s'],
+    ['decompress', 'decompress --keep full/z'],
+  ])('what %s had no room for says whose limit that was, and how much there is', async (_, line) => {
+    const at = tree({});
+    for (const directory of ['s', 'z', 'full']) mkdirSync(at(directory));
+    // Nothing makes it smaller.
+    writeFileSync(at('s/f'), randomBytes(1.5 * 2 ** 20));
+    writeFileSync(at('z/g'), Buffer.alloc(4 * 2 ** 20, 'x'));
+    expect((await run(['pack', 's', 'P'], { cwd: at() })).code).toBe(0);
+    expect((await run(['compress', 'z'], { cwd: at() })).code).toBe(0);
+    const source = { compress: 's', decompress: 'z' }[line.split(' ')[0] ?? ''];
+    const there = source === undefined ? '' : `cp -r ${source} full/ &&`;
+    // Of what is made nothing has room, whatever is there.
+    const size = source === undefined ? 1 : 2;
+    const mount = `mount -t tmpfs -o size=${size}m none full && ${there} exec "$@"`;
+    const words = ['sh', process.execPath, executable, ...line.split(' ')];
+    const { code, stderr } = await program('unshare', ['--mount', 'sh', '-c', mount, ...words], { cwd: at() });
+    expect(code, stderr).toBe(23);
+    expect(stderr).toMatch(
+      new RegExp(`No space left on device \\(the file system of \\S+ has .* of ${size}\\.00 MiB free\\)`),
     );
   });
 

@@ -5,6 +5,7 @@
 
 pub mod beneath;
 pub mod descriptors;
+pub mod full;
 pub mod in_use;
 pub mod keep;
 pub mod listing;

@@ -23,6 +23,7 @@ use crate::compress::worker::{Begun, Done, Hand, Made, Named, Place, Run};
 use crate::entry::{Outcome, Reason};
 use crate::error::{Cause, Failure, Fault, Operation, Side, Stopped};
 use crate::sweep::leftovers;
+use crate::tree::full::explained;
 use crate::tree::medium::has_sizes;
 use crate::tree::metadata::{Subject, missing, put_right, set_times};
 use crate::tree::path::join;
@@ -96,7 +97,8 @@ pub fn begin(
     flight.begin(stat.size);
     let (new, staging, begun) = stage(run, hand, place, (file, stat))?;
     let ledger = begun.as_ref().map(|begun| Arc::clone(&begun.ledger));
-    let filled = fill(run, hand, place, (file, stat), (new, ledger.as_ref()));
+    let filled = fill(run, hand, place, (file, stat), (new, ledger.as_ref()))
+        .map_err(|stopped| explained(stopped, at, &place.node.path(), stat.size));
     match &filled {
         Ok(Some(_)) => {}
         Err(stopped) => give_up(run, hand, place, (&staging, begun.as_ref()), stopped),

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bulkhaul_formats::units;
-use bulkhaul_sys::{self as sys, AsFd as _, Capacity, Errno, OwnedFd, Quota};
+use bulkhaul_sys::{AsFd, Capacity, Errno, OwnedFd, Quota};
 
 use crate::copy::dir::Tries;
 use crate::job::desk::Desk;
+use crate::tree::full;
 use crate::tree::times::Clock;
 
 /// One destination as a whole.
@@ -111,54 +112,7 @@ impl Target {
 
     /// What else is known about an error of an entry of so many bytes in it: whose limit it was, and how much there is.
     pub fn hint(&self, errno: Errno, size: u64) -> Option<String> {
-        let fd = self.file_system.as_ref();
-        match errno {
-            Errno::DQUOT => Some(whose_quota(fd.and_then(|fd| sys::user_quota(fd.as_fd()).ok()), size)),
-            Errno::NOSPC => Some(whose_space(
-                fd.and_then(|fd| sys::capacity(fd.as_fd()).ok()),
-                &String::from_utf8_lossy(&self.path),
-                size,
-            )),
-            _ => None,
-        }
-    }
-}
-
-/// Bytes that a file system may want beside those of a file, for its own books: who has more left is not at a limit.
-const AMPLE_BYTES: u64 = 64 * 1024 * 1024;
-
-/// What a file system has that had no room for `size` bytes, and holds this path.
-fn whose_space(now: Option<Capacity>, path: &str, size: u64) -> String {
-    match now {
-        Some(c) if c.free_inodes == 0 => format!("the file system of {path} has no inode left"),
-        Some(c) if c.free_bytes > size.saturating_add(AMPLE_BYTES) => format!(
-            "the file system of {path} has {} of {} free, so it is a limit within it, such as a project quota",
-            units::bytes(c.free_bytes),
-            units::bytes(c.total_bytes)
-        ),
-        Some(c) => format!(
-            "the file system of {path} has {} of {} free",
-            units::bytes(c.free_bytes),
-            units::bytes(c.total_bytes)
-        ),
-        None => format!("the file system of {path} is full"),
-    }
-}
-
-/// Whose quota had no room for `size` bytes, by what that of this user leaves.
-fn whose_quota(left: Option<Quota>, size: u64) -> String {
-    let user = sys::user_id();
-    match left {
-        Some(quota) if quota.inodes_left == 0 => format!("the quota of user {user} has no inode left"),
-        Some(quota) if quota.bytes_left > size.saturating_add(AMPLE_BYTES) => {
-            let free = match quota.bytes_left {
-                u64::MAX => "has no limit of bytes".to_owned(),
-                bytes => format!("has {} left", units::bytes(bytes)),
-            };
-            format!("the quota of user {user} {free}, so it is that of a group or project")
-        }
-        Some(quota) => format!("the quota of user {user} has {} left", units::bytes(quota.bytes_left)),
-        None => format!("the disk quota of user {user}, or of a group or project, is used up"),
+        full::hint(errno, self.file_system.as_ref().map(AsFd::as_fd), &self.path, size)
     }
 }
 
@@ -188,53 +142,6 @@ pub fn room(capacity: Option<Capacity>, quota: Option<Quota>) -> Option<Capacity
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_limit_says_whose_it_is() {
-        let disk = |free_bytes, free_inodes| Capacity {
-            free_bytes,
-            free_inodes,
-            total_bytes: 1 << 40,
-        };
-        for (now, said) in [
-            (Some(disk(1 << 30, 0)), "the file system of d has no inode left"),
-            (
-                Some(disk(4096, 9)),
-                "the file system of d has 4.00 KiB of 1.00 TiB free",
-            ),
-            (
-                Some(disk(1 << 30, 9)),
-                "so it is a limit within it, such as a project quota",
-            ),
-            (None, "the file system of d is full"),
-        ] {
-            assert!(whose_space(now, "d", 5).ends_with(said), "{said}");
-        }
-        // More is free than ever, but not as much as is wanted.
-        let huge = whose_space(Some(disk(1 << 30, 9)), "d", 1 << 31);
-        assert_eq!(huge, "the file system of d has 1.00 GiB of 1.00 TiB free");
-        let left = |bytes_left, inodes_left| {
-            Some(Quota {
-                bytes_left,
-                inodes_left,
-            })
-        };
-        for (quota, said) in [
-            (left(1 << 30, 0), "has no inode left"),
-            (left(4096, 9), "has 4.00 KiB left"),
-            (
-                left(1 << 30, 9),
-                "has 1.00 GiB left, so it is that of a group or project",
-            ),
-            (
-                left(u64::MAX, u64::MAX),
-                "has no limit of bytes, so it is that of a group or project",
-            ),
-            (None, "or of a group or project, is used up"),
-        ] {
-            assert!(whose_quota(quota, 5).ends_with(said), "{said}");
-        }
-    }
 
     #[test]
     fn what_is_promised_is_no_room_for_others() {

@@ -23,6 +23,7 @@ use crate::error::{Cause, Fault, Operation, Side, Stopped};
 use crate::job::desk::Desk;
 use crate::records::shards::{TAKEN, Taken};
 use crate::report::counters::Counters;
+use crate::tree::full::told;
 use crate::tree::path::c_string;
 use crate::tree::staging::{Staging, appear};
 
@@ -158,10 +159,20 @@ impl Shard {
         (self.at, self.tar, self.digest) = (mark.at, mark.tar, mark.digest);
     }
 
+    /// An error of so many bytes; where they had no room, whose limit it was.
+    fn fault(&self, operation: Operation, errno: Errno, size: u64) -> Fault {
+        let fault = fault(operation, errno);
+        match self.place.depot {
+            Some(_) => fault,
+            None => told(fault, self.place.directory.as_fd(), &self.place.path, size),
+        }
+    }
+
     /// Adds bytes, which stand for `tar` bytes of a tar.
     pub fn put(&mut self, bytes: &[u8], tar: u64) -> Result<(), Fault> {
         self.digest.update(bytes);
-        sys::write_all_at(self.file.as_fd(), bytes, self.at).map_err(|errno| fault(Operation::Write, errno))?;
+        sys::write_all_at(self.file.as_fd(), bytes, self.at)
+            .map_err(|errno| self.fault(Operation::Write, errno, bytes.len() as u64))?;
         self.at += bytes.len() as u64;
         self.tar += tar;
         let new = self.at.saturating_sub(self.begun);
@@ -219,7 +230,7 @@ impl Shard {
     fn close(&mut self, counters: &Counters, desk: &Desk, buffer: &mut [u8]) -> Result<Done, Stopped> {
         self.end()?;
         let file = self.file.as_fd();
-        sys::set_size(file, self.at).map_err(|errno| fault(Operation::Write, errno))?;
+        sys::set_size(file, self.at).map_err(|errno| self.fault(Operation::Write, errno, 0))?;
         match (&self.place.depot, &self.staging) {
             (Some(depot), _) => depot.put((self.name.to_bytes(), Taken::Stays), file, self.at, (desk, counters))?,
             (None, Some(staging)) => self.appear(staging, counters, desk, buffer)?,
@@ -246,7 +257,7 @@ impl Shard {
         give_mode(file, self.place.mode).map_err(|errno| fault(Operation::SetMode, errno))?;
         {
             let _syncing = desk.syncing();
-            sys::sync_data(file).map_err(|errno| fault(Operation::Sync, errno))?;
+            sys::sync_data(file).map_err(|errno| self.fault(Operation::Sync, errno, self.at))?;
         }
         let from_cache = forget(file, self.at);
         let digest = self.digest.digest();

@@ -29,6 +29,7 @@ use crate::records::record::path_key;
 use crate::records::sort::{Sorted, Sorter, Sorters};
 use crate::report::counters::Counters;
 use crate::sweep::leftovers::clear_files;
+use crate::tree::full::explained;
 use crate::tree::keep::{Keep, Reach};
 use crate::tree::metadata::{Scratch, Subject, Valued, give, lose_times, put_right, set_mode, set_times};
 use crate::tree::path::{c_string, join, open_beneath, open_directory_path, show, split};
@@ -493,6 +494,8 @@ impl Hand<'_> {
             Self::appear(&place, &staging, &name, there.is_some())?;
             Ok(())
         });
+        let finished =
+            finished.map_err(|stopped| explained(stopped, place.at.as_fd(), &packed.entry.path, header.size));
         Self::or_discard(&place.at, &staging, finished)?;
         Ok(Done::of(Outcome::Copied, header.size))
     }
