@@ -373,6 +373,7 @@ const proving =
 /** Where a manifest lies that a command of ours has made of such files, which no fault has touched. */
 const listed = (files: Files): string => {
   const directory = mkdtempSync(join(base, 'listed-'));
+  mkdirSync(join(directory, 'tree'));
   put(join(directory, 'tree'), files);
   const manifest = join(directory, 'M');
   prepare('manifest', '--quiet', '--format', 'jsonl', '--output', manifest, `${join(directory, 'tree')}/`);
