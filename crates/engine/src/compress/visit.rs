@@ -204,7 +204,7 @@ fn deal(run: &Run<'_>, hand: &mut Hand<'_>, place: &mut Place) -> Result<Step, S
     match begin(run, hand, place, (&file, &stat), 1) {
         // What waits to go makes room.
         Err(Stopped::Fault(Fault {
-            cause: Cause::Errno(Errno::NOSPC | Errno::DQUOT),
+            cause: Cause::Errno(Errno::NOSPC | Errno::DQUOT) | Cause::Full(..),
             ..
         })) if hand.waits() => {
             finish(run, hand);
