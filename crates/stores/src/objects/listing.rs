@@ -115,10 +115,6 @@ impl<'s> Pages<'s> {
     /// which nothing is can't be told from one that is not there.
     pub fn begun(mut self, path: &[u8]) -> Result<Self, Refusal> {
         let why = match self.turn() {
-            // Nobody has answered: that says nothing of what is there.
-            Err(Turned::Wrong(wrong)) if matches!(wrong.code.as_str(), "connection" | "certificate") => {
-                return Err(Refusal::NoStart(format!("{}: {wrong}", String::from_utf8_lossy(path))));
-            }
             Err(Turned::Wrong(wrong)) => wrong.to_string(),
             Ok(_) if self.is_nowhere() => "nothing is there".to_owned(),
             Ok(_) | Err(Turned::Stopped) => return Ok(self),
