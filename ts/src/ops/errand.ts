@@ -6,7 +6,7 @@
  */
 import type { NativeReport, NativeSnapshot } from '../native/events.js';
 import type { NativeJob } from '../native.js';
-import { Job } from './job.js';
+import { Job, NOTHING_YET } from './job.js';
 import { Ledger, total } from './transfer/ledger.js';
 
 /** Does the work: books what is found and what becomes of it, and ends early when `signal` is aborted. */
@@ -68,24 +68,15 @@ class Running implements NativeJob {
   snapshot(): NativeSnapshot {
     const { outcomes, found, foundBytes, errors } = this.#ledger;
     return {
+      ...NOTHING_YET,
       phase: this.#elapsed === undefined ? 'preflight' : 'done',
       foundFiles: found.file,
       foundBytes,
       foundDirectories: found.directory,
       foundLinks: found.symlink,
       doneEntries: total(outcomes),
-      doneFiles: 0,
-      doneBytes: 0,
-      skippedFiles: 0,
-      skippedBytes: 0,
-      copiedBytes: 0,
-      copiedFiles: 0,
-      resumedBytes: 0,
       errors,
       workers: 1,
-      limits: { bytes: 0, entries: 0 },
-      verifiedBytes: 0,
-      readBytes: 0,
       workedEntries: total(outcomes),
       ...(this.#stop.signal.aborted && { stopping: { files: 0, bytes: 0 } }),
       elapsed: this.#elapsed ?? this.#seconds(),
