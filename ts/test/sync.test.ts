@@ -217,6 +217,16 @@ it('takes no listing for whole that is not, and removes nothing by it', async ()
   }
 });
 
+it('does not read on where an answer has no end', async () => {
+  const server = await s3();
+  server.put('p/a', 'a');
+  server.plan = () => 'endless';
+  const ran = await sync(server, '--retries', '0', 's3://b/p', scratch());
+  expect([ran.code, ran.stderr], ran.stderr).toEqual([23, expect.stringContaining('TooLong')]);
+  // As long as a page may be, and what was on its way.
+  expect(server.endless).toBeLessThan(80 * MIB);
+});
+
 it('settles a completion whose answer was lost, and finds one that stored less', async () => {
   const source = tree({ big: Buffer.alloc(11 * MIB, 'x') });
   const completes = ({ method, query }: Ask) => method === 'POST' && query.has('uploadId');

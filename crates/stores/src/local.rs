@@ -556,7 +556,7 @@ impl Reading for File<'_> {
         }
         let want = bytes.min(left);
         let lease = self.store.session.wait(self.store.session.lease(want))?;
-        let mut buffer = vec![0; usize::try_from(want).unwrap_or(usize::MAX)];
+        let mut buffer = self.store.session.buffer(want);
         let got = sys::read_full_at(self.fd.as_fd(), &mut buffer, self.at);
         let got = got.map_err(|errno| self.store.fault(Operation::Read, errno))?;
         if got < buffer.len() {

@@ -7,13 +7,15 @@
 use std::collections::hash_map::RandomState;
 use std::future::Future;
 use std::hash::{BuildHasher as _, Hasher as _};
+use std::ops::{Deref, DerefMut};
 use std::pin::pin;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bulkhaul_engine::error::{Refusal, Stopped};
 use bulkhaul_engine::job::desk::Cancel;
+use bytes::Bytes;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -31,6 +33,8 @@ pub const JOBS: usize = 16;
 const THREADS: usize = 2;
 /// Memory is counted in pieces of so many bytes.
 const PIECE_BYTES: u64 = 1 << 10;
+/// Memory of shorter parts is not kept for later ones: the allocator itself does that.
+const LEAST_KEPT_BYTES: usize = 128 << 10;
 /// How often somebody who waits looks whether the job is to stop.
 const GLANCE: Duration = Duration::from_millis(100);
 /// The longest pause before another try.
@@ -113,11 +117,83 @@ pub fn token() -> String {
 /// Memory that a part may take; given back when it goes.
 pub type Lease = OwnedSemaphorePermit;
 
+/// Memory of parts that are gone, for the next ones: what the system gives anew costs a fault for each of its pages.
+struct Kept {
+    buffers: Mutex<Vec<Vec<u8>>>,
+    /// Bytes that are kept at most.
+    most: usize,
+}
+
+impl Kept {
+    fn take(&self, bytes: usize) -> Vec<u8> {
+        let mut buffers = self.buffers.lock().unwrap_or_else(PoisonError::into_inner);
+        // A much longer one would be more memory than its part has a lease of.
+        let fits = |buffer: &Vec<u8>| (bytes..=bytes.saturating_mul(2)).contains(&buffer.capacity());
+        let Some(found) = buffers.iter().position(fits) else {
+            // Other lengths are asked for now.
+            if bytes >= LEAST_KEPT_BYTES {
+                buffers.clear();
+            }
+            return vec![0; bytes];
+        };
+        let mut buffer = buffers.swap_remove(found);
+        buffer.resize(bytes, 0);
+        buffer
+    }
+
+    fn put(&self, buffer: Vec<u8>) {
+        let mut buffers = self.buffers.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept: usize = buffers.iter().map(Vec::capacity).sum();
+        if buffer.capacity() >= LEAST_KEPT_BYTES && kept + buffer.capacity() <= self.most {
+            buffers.push(buffer);
+        }
+    }
+}
+
+/// Memory of one part, which the next one has after it.
+pub struct Buffer {
+    bytes: Vec<u8>,
+    home: Arc<Kept>,
+}
+
+impl Deref for Buffer {
+    type Target = Vec<u8>;
+
+    fn deref(&self) -> &Vec<u8> {
+        &self.bytes
+    }
+}
+
+impl DerefMut for Buffer {
+    fn deref_mut(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
+    }
+}
+
+impl AsRef<[u8]> for Buffer {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl From<Buffer> for Bytes {
+    fn from(buffer: Buffer) -> Self {
+        Self::from_owner(buffer)
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        self.home.put(std::mem::take(&mut self.bytes));
+    }
+}
+
 /// What the stores of a job share.
 pub struct Session {
     runtime: Runtime,
     memory: Arc<Semaphore>,
     pieces: u32,
+    kept: Arc<Kept>,
     /// How they are used.
     pub options: SessionOptions,
     /// Whether to go on.
@@ -151,6 +227,10 @@ impl Session {
             runtime,
             memory: Arc::new(Semaphore::new(pieces as usize)),
             pieces,
+            kept: Arc::new(Kept {
+                buffers: Mutex::default(),
+                most: usize::try_from(options.memory).unwrap_or(usize::MAX),
+            }),
             options,
             cancel,
             uploads: OnceLock::new(),
@@ -186,7 +266,15 @@ impl Session {
         })
     }
 
-    /// Memory for a part of so many bytes, when there is some; a part longer than all of it has all of it. Whoever has asked
+    /// So many bytes to be written over; what they are now is of no meaning.
+    pub fn buffer(&self, bytes: u64) -> Buffer {
+        Buffer {
+            bytes: self.kept.take(usize::try_from(bytes).unwrap_or(usize::MAX)),
+            home: Arc::clone(&self.kept),
+        }
+    }
+
+    /// The right to memory for a part of so many bytes, when there is some; a part longer than all of it has all of it. Whoever has asked
     /// first gets it first, whenever the answer is waited for: a part that is wanted sooner never waits for a later one.
     pub fn lease(&self, bytes: u64) -> impl Future<Output = Option<Lease>> + Send + 'static {
         let wanted = u32::try_from(bytes.div_ceil(PIECE_BYTES)).unwrap_or(u32::MAX);
@@ -232,6 +320,23 @@ mod tests {
         assert!(first.is_some() && !later.is_finished());
         drop(first);
         assert!(session.wait(later).unwrap().unwrap().is_some());
+    }
+
+    #[test]
+    fn memory_of_a_part_is_used_again_for_one_that_is_about_as_long() {
+        let session = Session::open(SessionOptions::default(), Arc::default()).unwrap();
+        let part = Bytes::from(session.buffer(PART_BYTES));
+        let place = part.as_ptr();
+        drop(part);
+        assert_ne!(session.buffer(PART_BYTES / 4).as_ptr(), place);
+        let part = session.buffer(PART_BYTES);
+        assert_eq!(part.len() as u64, PART_BYTES);
+        drop(part);
+        let most = usize::try_from(MEMORY_BYTES).unwrap();
+        let parts: Vec<_> = (0..20).map(|_| session.buffer(PART_BYTES)).collect();
+        drop(parts);
+        let kept = session.kept.buffers.lock().unwrap();
+        assert_eq!(kept.iter().map(Vec::capacity).sum::<usize>(), most);
     }
 
     #[test]

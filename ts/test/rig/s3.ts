@@ -24,7 +24,7 @@ export interface Ask {
  * What goes wrong with a request: an error instead; the connection breaks before anything was done (`reset`) or after all
  * was (`lost`); a completion stores its first part only (`short`); a bit flips in the body before anybody looks (`up`) or in
  * the content on its way out (`down`); an answer ends in its middle (`cut`); a page says that there is more and not where
- * (`no-token`), comes again (`repeat`), or is out of order (`disorder`).
+ * (`no-token`), comes again (`repeat`), or is out of order (`disorder`); an answer goes on until nobody reads it (`endless`).
  */
 export type Fault =
   | { readonly status: number; readonly code: string }
@@ -36,7 +36,8 @@ export type Fault =
   | 'cut'
   | 'no-token'
   | 'repeat'
-  | 'disorder';
+  | 'disorder'
+  | 'endless';
 
 interface Stored {
   body: Buffer;
@@ -83,6 +84,8 @@ export class S3 {
   readonly asked: string[] = [];
   /** Stretches of objects that were asked for. */
   readonly ranges: { key: string; bytes: number }[] = [];
+  /** Bytes of answers that did not end. */
+  endless = 0;
   /** Names of all headers that came. */
   readonly headers = new Set<string>();
   /** What becomes of a key that many are removed with: it stays, and that is said, or is not. */
@@ -160,6 +163,7 @@ export class S3 {
     const key = decodeURIComponent(rest.join('/'));
     const fault = this.plan({ method, key, query, nth });
     if (fault === 'reset') return broken(request);
+    if (fault === 'endless') return this.#goOn(response);
     if (typeof fault === 'object') return refuse(response, fault.status, fault.code);
     let body: Buffer = Buffer.concat(chunks);
     if (fault === 'up' && body.length > 0) body = flipped(body);
@@ -176,6 +180,17 @@ export class S3 {
       return broken(request);
     }
     this.#act(request, response, method, key, query, body, fault);
+  }
+
+  #goOn(response: ServerResponse): undefined {
+    const piece = Buffer.alloc(1 << 20, ' ');
+    const more = (): void => {
+      if (response.destroyed) return;
+      this.endless += piece.length;
+      response.write(piece, more);
+    };
+    response.writeHead(200);
+    more();
   }
 
   #wrong(request: IncomingMessage, body: Buffer): string | undefined {

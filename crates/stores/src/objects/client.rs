@@ -13,7 +13,8 @@ use bulkhaul_engine::Errno;
 use bulkhaul_engine::error::{Cause, Fault, Operation, Refusal, Side, Stopped};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
-use object_store::client::{HttpClient, HttpErrorKind, HttpRequestBody};
+use http_body_util::BodyExt as _;
+use object_store::client::{HttpClient, HttpError, HttpErrorKind, HttpRequestBody, HttpResponseBody};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::objects::xml::{self, Page};
@@ -413,7 +414,9 @@ impl Client {
         let asked = async {
             let response = self.http.execute(signed).await?;
             let (parts, body) = response.into_parts();
-            Ok((parts, body.bytes().await?))
+            let likely = if parts.status.is_success() { expected } else { 0 };
+            let body = self.gather(body, likely, expected.max(LONGEST_ANSWER)).await?;
+            Ok((parts, body))
         };
         let lost = |message: String| Wrong {
             fate: Fate::Transient,
@@ -425,7 +428,7 @@ impl Client {
             Err(_) => return Err(lost(format!("no answer in {} s", limit.as_secs()))),
             Ok(Ok(answer)) => answer,
             Ok(Err(error)) => {
-                let error: object_store::client::HttpError = error;
+                let error: HttpError = error;
                 let message = plain(&error);
                 // A certificate that is not trusted now will not be in a moment.
                 if error.kind() == HttpErrorKind::Connect && message.contains("certificate") {
@@ -454,6 +457,26 @@ impl Client {
             return Ok(answer);
         }
         Err(self.wrong(&answer, spoken, is_long))
+    }
+
+    /// What comes, in memory that is made for what is likely; of more than `most` bytes so many and one.
+    async fn gather(&self, mut body: HttpResponseBody, likely: u64, most: u64) -> Result<Bytes, HttpError> {
+        let most = usize::try_from(most).unwrap_or(usize::MAX).saturating_add(1);
+        let (mut buffer, mut come) = (self.session.buffer(likely), 0);
+        while let Some(frame) = body.frame().await {
+            let Ok(piece) = frame?.into_data() else { continue };
+            let end = come + piece.len().min(most - come);
+            if buffer.len() < end {
+                buffer.resize(end, 0);
+            }
+            buffer[come..end].copy_from_slice(&piece[..end - come]);
+            come = end;
+            if come == most {
+                break;
+            }
+        }
+        buffer.truncate(come);
+        Ok(buffer.into())
     }
 
     fn wrong(&self, answer: &Answer, spoken: Option<xml::Spoken>, is_long: bool) -> Wrong {
