@@ -9,7 +9,7 @@
  * @property {number} threads CPUs that this process may use
  * @property {number} batch how many entries of the top a process of xargs takes
  * @property {(program: string) => string} path of a yardstick or a peer
- * @property {string} [endpoint] the server of objects, whose buckets lie beside source and destination
+ * @property {string} [endpoint] the server of objects
  *
  * @typedef {object} Contender
  * @property {string} name unique in its row
@@ -19,6 +19,7 @@
  * @property {(place: Place) => string[]} command
  * @property {(place: Place) => string} [keeps] a directory for what it writes down of its work, whose bytes are told
  * @property {(place: Place) => string[]} [before] what has happened there before the run that is measured
+ * @property {(place: Place) => string[]} [after] what takes away what the run has made elsewhere than at the destination
  */
 import { basename } from 'node:path';
 import { KEYS } from './server.js';
@@ -50,15 +51,16 @@ export const PEERS = {
   partclone: { executable: 'partclone.ext4', version: ['-v'] },
   sha256sum: { executable: 'sha256sum', version: ['--version'] },
   s5cmd: { executable: 's5cmd', version: ['version'] },
-  // No contender: the server of the rows of stores.
+  // No contenders: the servers of the rows of stores.
   versitygw: { executable: 'versitygw', version: ['--version'] },
+  ceph: { executable: 'radosgw', version: ['--version'] },
   // Usually in a virtual environment: the variable HPCP names the executable.
   hpcp: { executable: 'hpcp', version: ['-V'] },
 };
 
 /** @typedef {keyof typeof PEERS} Peer */
 /** @typedef {'gzip' | 'pigz' | 'bgzip' | 'crabz' | 'igzip' | 'xz' | 'zstd'} Packer */
-/** @typedef {Exclude<Peer, Packer | 'rm' | 'rmz' | 'b3sum' | 'sha256sum' | 'fpart' | 's5cmd' | 'versitygw' | 'mksquashfs' | 'dd' | 'e2image' | 'partclone'>} Copier */
+/** @typedef {Exclude<Peer, Packer | 'rm' | 'rmz' | 'b3sum' | 'sha256sum' | 'fpart' | 's5cmd' | 'versitygw' | 'ceph' | 'mksquashfs' | 'dd' | 'e2image' | 'partclone'>} Copier */
 
 /**
  * @param {string} mode of floor.c
@@ -635,8 +637,10 @@ export const holdsSource = ({ source, destination }) =>
 /** The destination is the source. @param {Place} place */
 export const isSource = ({ source, destination }) => ['diff', '-rq', source, destination];
 
-/** A directory beside the source and the destination, as a bucket. @param {string} directory */
+/** The bucket that stands for a directory, whose name it has. @param {string} directory */
 const bucket = (directory) => `s3://${basename(directory)}/`;
+/** As rclone calls a place. @param {string} place */
+const remote = (place) => place.replace('s3://', 'server:');
 
 /**
  * How each brings a directory into a bucket, or out of it. @typedef {(place: Place, from: string, to: string, requests: number) => string[]} Bringer
@@ -659,7 +663,7 @@ const BRINGERS = {
   rclone: ({ path }, from, to, requests) => [
     ...[path('rclone'), 'copy', '--config', '', '--quiet', '--transfers', `${requests}`],
     ...['--checkers', `${requests}`, '--s3-upload-concurrency', `${requests}`],
-    ...[from, to].map((place) => place.replace('s3://', 'server:')),
+    ...[from, to].map(remote),
   ],
 };
 
@@ -672,9 +676,12 @@ const asking = ({ endpoint }, command) => [
   ...command,
 ];
 
+/** By rclone, whoever is measured. @param {Place} place @param {string[]} args */
+const judging = (place, args) => asking(place, [place.path('rclone'), '--config', '', '--quiet', ...args]);
+
 /**
- * Who brings a directory into a bucket that is empty (`up`), or has it already (`again`), or out of one (`down`), with so many
- * requests at once.
+ * Who brings a directory into a bucket that is empty (`up`), or has it already (`again`), or out of one that has it (`down`),
+ * with so many requests at once.
  * @param {keyof typeof BRINGERS} program
  * @param {'up' | 'again' | 'down'} way
  * @param {number} requests
@@ -687,16 +694,26 @@ export const bringer = (program, way, requests) => {
     const [from, to] = way === 'down' ? [bucket(source), destination] : [source, bucket(destination)];
     return asking(place, BRINGERS[program](place, from, to, requests));
   };
-  const made = 'mkdir "$1" && shift && exec "$@"';
+  const made = '"$1" --config "" --quiet mkdir "$2" && shift 2 && exec "$@"';
   return {
     name: `${program}, ${requests} requests`,
     ...(program === 's5cmd' || program === 'rclone' ? { role: 'peer', program } : { role: 'ours' }),
     command,
-    ...(way !== 'down' && {
-      before: (place) => shell(made, place.destination, ...(way === 'again' ? command(place) : ['true'])),
-    }),
+    ...(way === 'down'
+      ? {
+          // It is there from the second run on, and then a listing shows that.
+          before: (place) => judging(place, ['copy', '--size-only', place.source, remote(bucket(place.source))]),
+        }
+      : {
+          before: (place) => {
+            const first = way === 'again' ? command(place) : ['true'];
+            return asking(place, shell(made, place.path('rclone'), remote(bucket(place.destination)), ...first));
+          },
+          after: (place) => judging(place, ['purge', remote(bucket(place.destination))]),
+        }),
   };
 };
 
-/** Shows that a bucket or directory holds what the source does. @param {Place} place */
-export const isBrought = ({ source, destination }) => ['diff', '-rq', '--exclude=.sgwtmp', source, destination];
+/** Shows that the bucket of the destination holds what the source does. @param {Place} place */
+export const isInBucket = (place) =>
+  judging(place, ['check', '--download', place.source, remote(bucket(place.destination))]);

@@ -2,7 +2,7 @@
  * The table of the benchmark: one row for each job that is measured, with its data, its contenders and what it has to
  * reach. Pure; run.js carries it out.
  */
-import { bare, bigfloor, bringer, CLONERS, cloned, COMPARERS, copiedAndSummed, copiedThenSummed, copy, dropin, elsewhere, emptyNode, floor, fpart, floorRemove, LISTERS, holdsSource, isBrought, isCloned, isSource, journaled, migrated, noting, packed, packer, PACKERS, peer, pipeline, reader, readOnce, REMOVERS, remover, replacer, resumed, SUMMERS, spread, synced, unpacks, VERIFIERS, watched } from './contenders.js';
+import { bare, bigfloor, bringer, CLONERS, cloned, COMPARERS, copiedAndSummed, copiedThenSummed, copy, dropin, elsewhere, emptyNode, floor, fpart, floorRemove, LISTERS, holdsSource, isCloned, isInBucket, isSource, journaled, migrated, noting, packed, packer, PACKERS, peer, pipeline, reader, readOnce, REMOVERS, remover, replacer, resumed, SUMMERS, spread, synced, unpacks, VERIFIERS, watched } from './contenders.js';
 
 import { describe } from './data.js';
 
@@ -26,7 +26,7 @@ import { describe } from './data.js';
  * @property {readonly Target[]} targets
  * @property {number} [repeat] runs in a round
  * @property {number} [rounds] instead of what was asked for
- * @property {boolean} [served] a server of objects answers for the medium
+ * @property {'versitygw' | 'ceph'} [served] the server of objects that there is meanwhile
  * @property {string} [onlyAs] runs only when this name or its own is given
  */
 
@@ -66,6 +66,7 @@ const LARGE_OBJECT = { kind: 'big', files: 1, mebibytes: 1024 };
 
 /**
  * A row between a tree and a bucket.
+ * @param {'versitygw' | 'ceph'} server
  * @param {string} name
  * @param {string} title
  * @param {Data} data
@@ -73,11 +74,11 @@ const LARGE_OBJECT = { kind: 'big', files: 1, mebibytes: 1024 };
  * @param {readonly Target[]} targets
  * @returns {Row}
  */
-const served = (name, title, data, way, targets) => ({
-  ...{ name, title, data, targets, served: true },
+const served = (server, name, title, data, way, targets) => ({
+  ...{ name, title, data, targets, served: server },
   job: 'copy',
   medium: 'tmpfs',
-  proof: isBrought,
+  proof: way === 'down' ? isSource : isInBucket,
   contenders: REQUESTS.flatMap((requests) => [
     bringer('bulkhaul sync', way, requests),
     ...(way === 'again' ? [bringer('bulkhaul sync --state', way, requests)] : []),
@@ -90,6 +91,15 @@ const served = (name, title, data, way, targets) => ({
 const beside = (than, faster, ours = 'bulkhaul sync') => [
   { of: `${ours}, 16 requests`, than: `${than}, 16 requests`, faster },
   { of: `${ours}, 64 requests`, resident: 256 },
+];
+
+/** @param {'versitygw' | 'ceph'} server @param {string} name @param {string} spoken */
+const STORES = (server, name, spoken) => [
+  served(server, `${name}-up`, `small files into a bucket, ${spoken}`, OBJECTS, 'up', beside('s5cmd', 1.3)),
+  served(server, `${name}-down`, `small files out of a bucket, ${spoken}`, OBJECTS, 'down', beside('s5cmd', 1.3)),
+  served(server, `${name}-again`, `small files that the bucket has, ${spoken}`, OBJECTS, 'again', beside('rclone', 3, 'bulkhaul sync --state')),
+  served(server, `${name}-big-up`, `1 GiB into a bucket, ${spoken}`, LARGE_OBJECT, 'up', beside('s5cmd', 2)),
+  served(server, `${name}-big-down`, `1 GiB out of a bucket, ${spoken}`, LARGE_OBJECT, 'down', beside('s5cmd', 2)),
 ];
 
 /** @type {readonly Target[]} */
@@ -394,11 +404,8 @@ export const ROWS = [
     ],
     targets: [{ resident: 256 }],
   },
-  served('store-up', 'small files into a bucket, versitygw', OBJECTS, 'up', beside('s5cmd', 1.3)),
-  served('store-down', 'small files out of a bucket, versitygw', OBJECTS, 'down', beside('s5cmd', 1.3)),
-  served('store-again', 'small files that the bucket has, versitygw', OBJECTS, 'again', beside('rclone', 3, 'bulkhaul sync --state')),
-  served('store-big-up', '1 GiB into a bucket, versitygw', LARGE_OBJECT, 'up', beside('s5cmd', 2)),
-  served('store-big-down', '1 GiB out of a bucket, versitygw', LARGE_OBJECT, 'down', beside('s5cmd', 2)),
+  ...STORES('versitygw', 'store', 'versitygw'),
+  ...STORES('ceph', 'ceph', 'Ceph'),
   {
     name: 'spread',
     title: 'copy a tree of small files by several processes, tmpfs',

@@ -8,7 +8,7 @@ import { dirname, join } from 'node:path';
 import { OTHER_CHECKOUT } from './contenders.js';
 import { describe, entriesRoom, generator, room, scaled } from './data.js';
 import { availableMemory, dropCaches, fileSystem, freeSpace, isExt4, isRoot, isTmpfs } from './machine.js';
-import { serve } from './server.js';
+import { ceph, versitygw } from './server.js';
 import { verdict } from './statistics.js';
 
 /** @typedef {import('./rows.js').Row} Row */
@@ -101,8 +101,8 @@ export class Bench {
   /** Since inodes were freed on a disk. @type {boolean} */
   #freed = false;
   #names = 0;
-  /** The server of the row. @type {Awaited<ReturnType<typeof serve>> | undefined} */
-  #server;
+  /** The server of the row, and what it lives in. @type {{ server: import('./server.js').Server, home: string } | undefined} */
+  #served;
 
   /**
    * @param {Settings} settings
@@ -126,8 +126,9 @@ export class Bench {
       if (error instanceof NotHere) return { ...empty, dash: error.message };
       throw error;
     } finally {
-      await this.#server?.close();
-      this.#server = undefined;
+      await this.#served?.server.close();
+      if (this.#served) rmSync(this.#served.home, { recursive: true, force: true });
+      this.#served = undefined;
       // A failed row must not keep the others from being measured on a clean place.
       await this.#unmount();
     }
@@ -170,11 +171,7 @@ export class Bench {
     const copies = contenders.filter(({ measured }) => !measured.missing).length * rounds;
     const medium = await this.#medium(row, data, copies);
     const source = data && (await this.#source(row, data, medium));
-    if (row.served) {
-      const program = this.settings.peers.get('versitygw');
-      if (program === undefined) throw new NotHere('versitygw is not installed');
-      this.#server = await serve(program, medium.directory);
-    }
+    if (row.served) await this.#serve(row.served, medium);
     const keeps = source !== undefined && this.#fits(medium.directory, source, copies);
     const already = row.job === 'again' && source ? await this.#copied(source, medium) : undefined;
     const leftovers = already === undefined ? [] : [already];
@@ -202,6 +199,10 @@ export class Bench {
           if (source && (row.job === 'copy' || row.job === 'replace')) {
             if (medium.isDisk && keeps) leftovers.push(destination);
             else await this.#remove(destination, medium.isDisk);
+          }
+          if (contender.after) {
+            await this.children.must(contender.after(place));
+            if (this.#served) await this.children.must(this.#served.server.settle);
           }
           if (row.job === 'remove' && existsSync(destination)) {
             measured.missing ??= 'it left something';
@@ -240,6 +241,19 @@ export class Bench {
     return code === 0 ? undefined : `what is there is not the source: ${stderr || result}`;
   }
 
+  /** @param {'versitygw' | 'ceph'} name @param {Medium} medium */
+  async #serve(name, { directory }) {
+    const { peers } = this.settings;
+    const program = peers.get(name);
+    if (program === undefined) throw new NotHere(`${name} is not installed`);
+    if (!peers.has('rclone')) throw new NotHere('rclone, which makes the buckets and looks into them, is not installed');
+    if (name === 'ceph' && !isRoot) throw new NotHere('only root may start Ceph');
+    const home = join(directory, `server-${this.#names++}`);
+    mkdirSync(home);
+    const server = await (name === 'ceph' ? ceph(home) : versitygw(home, { program }));
+    this.#served = { server, home };
+  }
+
   /** @param {Contender} contender */
   #isInstalled({ program }) {
     return program === undefined || this.settings.peers.has(program);
@@ -262,7 +276,7 @@ export class Bench {
     mkdirSync(temporary, { recursive: true });
     return {
       ...{ source, destination, temporary },
-      ...(this.#server && { endpoint: this.#server.endpoint }),
+      ...(this.#served && { endpoint: this.#served.server.endpoint }),
       threads: availableParallelism(),
       batch: row.data?.kind === 'flat' ? 1000 : 1,
       path: (program) => ours.get(program) ?? peers.get(program) ?? yardstick(program),
