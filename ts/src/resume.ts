@@ -42,7 +42,7 @@ export type { JobState, JobSummary } from './journal/store.js';
 /** Options of `resume`. What is not given is as it was. */
 export interface ResumeOptions extends Pick<JobOptions, 'signal' | 'entries'>, Resources {
   /** The state directory, and how the journal is kept. */
-  journal: Omit<JournalSettings, 'id' | 'required'>;
+  journal: Omit<JournalSettings, 'id' | 'required' | 'partial'>;
   /** Only what failed is tried again, where the last run came to its end and the job can do that: a copy of one source that deletes nothing, a removal, and a verification. Default false: all of the job. */
   retryFailed?: boolean;
   /** Asked before anything is deleted, where the job was asked that too. Default: the answer is no. */
@@ -210,7 +210,7 @@ async function prepare(id: string, options: ResumeOptions): Promise<Prepared> {
     // What an earlier run has removed is not missing.
     ...(operation === 'remove' && { ignoreMissing: true }),
     ...(asks === true && { confirm: confirm ?? (() => false) }),
-    journal: { ...journal, directory, id, required: true },
+    journal: { ...journal, directory, id, partial: kept !== job.options, required: true },
   };
   return PREPARE[operation](all);
 }

@@ -17,13 +17,16 @@ import {
 import { hostname, uptime } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
+import type { ErrorEvent, Snapshot } from '../src/events.js';
 import { copy, jobs, journalOf, resume } from '../src/index.js';
+import { Journal } from '../src/journal/journal.js';
 import { holderOf, Lease } from '../src/journal/lease.js';
 import { glance, pristine, recordsOf } from '../src/journal/reader.js';
-import { FORMAT, type JournalRecord, seal, unseal } from '../src/journal/record.js';
+import { type Conclusion, FORMAT, type JournalRecord, type Operation, seal, unseal } from '../src/journal/record.js';
+import type { JobSummary } from '../src/journal/store.js';
 import { loadAddon } from '../src/native.js';
 import { Job } from '../src/ops/job.js';
-import { executable, FakeNative, jsonLines, program, run, scratch } from './rig.js';
+import { executable, FakeNative, jsonLines, outcomes, program, reported, run, scratch, snapshot } from './rig.js';
 
 const addon = await loadAddon();
 
@@ -542,7 +545,7 @@ describe('a job', () => {
     const left: JournalRecord[] = [];
     for await (const record of journalOf(state, id)) left.push(record);
     const runs = ['attempt', 'error', 'end'];
-    expect(left.map(({ type }) => type)).toEqual(['job', ...runs, ...runs]);
+    expect(left.map(({ type }) => type)).toEqual(['job', ...runs, 'attempt', 'progress', 'error', 'end']);
     expect(left.filter(({ type }) => type === 'attempt')).toMatchObject([{ number: 2 }, { number: 3 }]);
     expect(readdirSync(join(state, 'jobs', id)).filter((name) => name.startsWith('journal'))).toEqual([
       'journal.jsonl',
@@ -632,6 +635,123 @@ describe('a job', () => {
     expect((await again).outcomes.conflict).toBe(1);
     await expect(resume('../x', { journal: { directory: state } })).rejects.toMatchObject({ code: 'JOURNAL' });
     await expect(resume('none', { journal: { directory: state } })).rejects.toMatchObject({ code: 'JOURNAL' });
+  });
+});
+
+describe('the counts of a job', () => {
+  /** What runs have counted, one after another, each of which ends as is said, or dies; answers how the job stands after each. */
+  async function standings(
+    operation: Operation,
+    runs: readonly { counted?: Partial<Snapshot>; end?: Conclusion; partial?: boolean }[],
+  ) {
+    const state = scratch();
+    const stands: unknown[] = [];
+    for (const { counted, end, partial = false } of runs) {
+      const journal = await Journal.open({ directory: state, partial }, addon, operation, '/', { sources: ['s'] });
+      journal.watch(() => snapshot(counted));
+      if (counted) journal.begin();
+      if (end) journal.end(end);
+      journal.close();
+      const [{ entries, bytes, copiedBytes, errors, expectedEntries } = {} as Partial<JobSummary>] = await jobs(state);
+      stands.push([entries, bytes, copiedBytes, errors, expectedEntries]);
+    }
+    return stands;
+  }
+  /** So many entries of so many, each of ten bytes; `looked` of them were there before. */
+  const met = (doneEntries: number, entries?: number, looked = 0) => ({
+    ...{ doneEntries, doneBytes: doneEntries * 10, copiedBytes: (doneEntries - looked) * 10 },
+    ...(entries !== undefined && {
+      expected: { entries, files: entries, bytes: entries * 10, toDo: entries, toRead: entries * 10 },
+    }),
+  });
+  const over = (state: Conclusion['state'], exitCode: number, done: number, failed: number): Conclusion => {
+    const report = reported({
+      ...{ outcomes: outcomes({ copied: done, failed }), foundBytes: (done + failed) * 10 },
+      found: { ...reported().found, file: done + failed },
+      failureKinds: failed > 0 ? { io: failed } : {},
+      interrupted: state === 'interrupted',
+    });
+    return { state, exitCode, sentence: '', elapsed: 1, report };
+  };
+
+  it('do not fall while a run looks again at what is done, until one has come to its end', async () => {
+    const stopped = { ...met(436, undefined, 436), errors: 0 };
+    const runs = [
+      { counted: { ...met(527, 1000), errors: 1 } },
+      {},
+      { counted: stopped },
+      { counted: stopped, end: over('interrupted', 130, 436, 0) },
+      { counted: met(600, 1000, 527) },
+      { counted: met(1000, 1000, 600), end: over('done', 0, 1000, 0) },
+    ];
+    expect(await standings('copy', runs)).toEqual([
+      [527, 5270, 5270, 1, 1000],
+      [527, 5270, 5270, 1, 1000],
+      [527, 5270, 5270, 1, 1000],
+      [527, 5270, 5270, 1, 1000],
+      [600, 6000, 6000, 1, 1000],
+      [1000, 10000, 6000, 0, 1000],
+    ]);
+  });
+
+  it('of a source that has shrunk are those that are left in the end', async () => {
+    const runs = [
+      { counted: met(527, 1000) },
+      { counted: met(436, 800, 436) },
+      { counted: met(20, 100, 20) },
+      { counted: met(100, 100, 100), end: over('done', 0, 100, 0) },
+    ];
+    expect(await standings('copy', runs)).toMatchObject([
+      [527, 5270, 5270, 0, 1000],
+      [636, 6360, 5270, 0, 1000],
+      [920, 9200, 5270, 0, 1000],
+      [100, 1000, 5270, 0, 100],
+    ]);
+  });
+
+  it('that removes are those of all its runs, which meet the rest alone, and again what failed', async () => {
+    const removed = (doneEntries: number, entries: number, errors = 0) => ({
+      ...{ ...met(doneEntries, entries), doneBytes: 0, copiedBytes: 0, errors },
+    });
+    const runs = [
+      { counted: removed(500, 1000, 2) },
+      { counted: removed(100, 502) },
+      { counted: removed(402, 402), end: over('done', 0, 402, 0) },
+    ];
+    expect(await standings('remove', runs)).toMatchObject([
+      [500, 0, 0, 2, 1000],
+      [598, 0, 0, 0, 1000],
+      [1000, 4020, 0, 0, 1000],
+    ]);
+  });
+
+  it('that tries again what failed are those of all of it', async () => {
+    const runs = [
+      { counted: met(1000, 1000), end: over('failed', 23, 998, 2) },
+      { partial: true, counted: met(1, 2) },
+      { partial: true, counted: met(2, 2), end: over('failed', 23, 1, 1) },
+      { partial: true, counted: met(1, 1), end: over('done', 0, 1, 0) },
+    ];
+    expect(await standings('copy', runs)).toMatchObject([
+      [1000, 10000, 0, 2, 1000],
+      [1000, 10000, 10, 2, 1000],
+      [1000, 10000, 10, 1, 1000],
+      [1000, 10000, 10, 0, 1000],
+    ]);
+  });
+
+  it('are seen behind whatever has failed since', async () => {
+    const state = scratch();
+    const journal = await Journal.open({ directory: state }, addon, 'copy', '/', { sources: ['s'] });
+    journal.watch(() => snapshot(met(527)));
+    journal.begin();
+    const long = { ...(failure('f') as ErrorEvent), message: 'm'.repeat(1000) };
+    for (let nth = 0; nth < 500; nth += 1) {
+      journal.take(long);
+      if (nth % 100 === 99) expect((await jobs(state))[0]).toMatchObject({ entries: 527, attempts: 1 });
+    }
+    journal.close();
+    expect((await read(journal.file ?? '')).damaged).toBe(0);
   });
 });
 

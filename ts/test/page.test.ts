@@ -18,8 +18,9 @@ import { jsonLines, program, run, scratch } from './rig.js';
 const ATTEMPT = { type: 'attempt', number: 1, time: '2026-01-01T00:00:00Z', host: 'h', process: 7 } as const;
 
 const progress = (elapsed: number, movedBytes: number, entries: number): JournalRecord => ({
-  ...{ type: 'progress', time: '2026-01-01T00:00:00Z', phase: 'copying', elapsed, movedBytes, entries },
-  ...{ bytes: movedBytes, copiedBytes: movedBytes, errors: 0 },
+  ...{ type: 'progress', time: '2026-01-01T00:00:00Z', phase: 'copying', attempt: 1, elapsed, movedBytes },
+  // The job has counts of other runs too.
+  ...{ metEntries: entries, entries: entries + 7, bytes: movedBytes, copiedBytes: movedBytes, errors: 0 },
 });
 
 const failure = (path: string, kind = 'io'): JournalRecord => ({

@@ -8,18 +8,20 @@
 import { closeSync, existsSync, fsyncSync, ftruncateSync, openSync, renameSync, rmSync, writeSync } from 'node:fs';
 import { arch, availableParallelism, hostname, release, type as system } from 'node:os';
 import { BulkhaulError, whyOf } from '../error.js';
-import { type JobEvent, movedOf, type Report, type Snapshot } from '../events.js';
+import { type HostStatus, type JobEvent, movedOf, type Report, type Snapshot } from '../events.js';
 import { display, toBytes } from '../names.js';
 import type { Addon } from '../native.js';
 import { finishedPath, identify, jobDirectory, journalPath, lastingOf, leasePath } from './identity.js';
 import { type Holder, Lease } from './lease.js';
-import { glance, pristine, recordsOf } from './reader.js';
-import type { Conclusion, Counted, Counts, JobRecord, JournalRecord, Operation } from './record.js';
+import { glance, pristine, recordsOf, TAIL_BYTES } from './reader.js';
+import type { Conclusion, Counted, Counts, JobRecord, JournalRecord, Operation, ProgressRecord } from './record.js';
 import { FORMAT, seal } from './record.js';
 import { makeDirectories, prune, stateOf } from './store.js';
 
 /** Milliseconds between records of how far the job is. */
 const STATUS_EVERY = 5000;
+/** Bytes of failures at most without a record of how far the job is: whoever looks at the last lines finds one. */
+const FAILURES_BYTES = TAIL_BYTES / 2;
 /** Bytes of a journal beyond which only the last run of it stays when another begins. */
 const LONG = 1 << 24;
 /** Jobs of the same options that may run at once. */
@@ -38,6 +40,8 @@ export interface JournalOptions {
   version?: string;
   /** Goes on with this job, which has to be there. */
   id?: string;
+  /** Only a part of the job is done again: what else was counted before counts. */
+  partial?: boolean;
   /** The files have to be there from the beginning: something is deleted, and they may lie there. */
   early?: boolean;
 }
@@ -54,6 +58,9 @@ const KEEP = 100;
 
 const NOTHING: Counts = { entries: 0, bytes: 0, copiedBytes: 0, errors: 0 };
 
+/** What they have done with is not there any more: the next run meets the rest alone. */
+const CONSUMING: readonly Operation[] = ['remove', 'retain'];
+
 export class Journal {
   #id: string;
   #file: number | undefined;
@@ -68,6 +75,8 @@ export class Journal {
   #earlier: Earlier | undefined;
   #timer: NodeJS.Timeout | undefined;
   #peek: (() => Snapshot) | undefined;
+  /** Bytes of failures since the last record of how far it is. */
+  #told = 0;
 
   private constructor(
     readonly options: JournalOptions,
@@ -152,6 +161,7 @@ export class Journal {
     if (event.type === 'error') this.#failures += 1;
     this.#begin();
     this.#write(event);
+    if (this.#told > FAILURES_BYTES && this.#peek) this.#status(this.#peek());
   }
 
   /** It is over. */
@@ -168,7 +178,10 @@ export class Journal {
       sentence,
       attempt: this.#attempt,
       elapsed,
-      ...(report ? countsOf(report, last) : { ...NOTHING, errors: this.#failures }),
+      ...this.#standing(
+        report ? countsOf(report, last) : { ...NOTHING, errors: this.#failures },
+        state !== 'interrupted',
+      ),
       ...(report && { report: counted as Counted }),
     });
     this.close();
@@ -289,6 +302,8 @@ export class Journal {
     this.#digest = digest;
     this.#made = true;
     this.#write(this.#beginning());
+    // Nothing was looked at again: until then the job is where it was.
+    this.#progress({ phase: 'preflight', elapsed: 0, movedBytes: 0, metEntries: 0 }, NOTHING);
   }
 
   #beginning(): JournalRecord {
@@ -339,19 +354,43 @@ export class Journal {
 
   #status(snapshot: Snapshot): void {
     const { phase, elapsed, doneEntries, doneBytes, copiedBytes, errors, hosts } = snapshot;
+    this.#progress(
+      { phase, elapsed, movedBytes: movedOf(snapshot), metEntries: doneEntries },
+      { entries: doneEntries, bytes: doneBytes, copiedBytes, errors, ...expectedOf(snapshot) },
+      hosts,
+    );
+  }
+
+  /** `counts`: of this run. */
+  #progress(
+    met: Pick<ProgressRecord, 'phase' | 'elapsed' | 'movedBytes' | 'metEntries'>,
+    counts: Counts,
+    hosts?: HostStatus[],
+  ): void {
     this.#write({
       type: 'progress',
       time: new Date().toISOString(),
-      phase,
-      elapsed,
-      movedBytes: movedOf(snapshot),
-      entries: doneEntries,
-      bytes: doneBytes,
-      copiedBytes,
-      errors,
-      ...expectedOf(snapshot),
+      attempt: this.#attempt,
+      ...met,
+      ...this.#standing(counts, false),
       ...(hosts && { hosts }),
     });
+    this.#told = 0;
+  }
+
+  /** How the job stands, of which this run has counted so much; `over`: it has come to its end. */
+  #standing(now: Counts, over: boolean): Counts {
+    const { earlier, job, options } = this;
+    if (earlier === undefined) return now;
+    const copiedBytes = earlier.copiedBytes + now.copiedBytes;
+    if (CONSUMING.includes(job.operation)) return { ...now, ...behind(now, earlier), copiedBytes };
+    if (over && !options.partial) return { ...now, copiedBytes };
+    return {
+      ...now,
+      ...most(now, earlier),
+      copiedBytes,
+      errors: over ? now.errors : Math.max(now.errors, earlier.errors),
+    };
   }
 
   #write(record: JournalRecord): void {
@@ -367,7 +406,7 @@ export class Journal {
 
   #put(record: JournalRecord): void {
     const { line, digest } = seal(record, this.#digest);
-    writeAll(this.#file as number, line);
+    this.#told += writeAll(this.#file as number, line);
     this.#digest = digest;
   }
 
@@ -391,6 +430,33 @@ function expectedOf(snapshot: Snapshot | undefined): Pick<Counts, 'expectedEntri
   return {
     ...(entries !== undefined && { expectedEntries: entries }),
     ...(bytes !== undefined && { expectedBytes: bytes }),
+  };
+}
+
+/**
+ * What is done of a job whose run has looked again at a part of it only: what runs before have done is there still. What of their
+ * entries is not met any more is nothing to be done.
+ */
+function most(now: Counts, earlier: Counts): Partial<Counts> {
+  const of = (done: 'entries' | 'bytes', all: 'expectedEntries' | 'expectedBytes') => {
+    const [there, before] = [now[all], earlier[all]];
+    if (there === undefined)
+      return { [done]: Math.max(now[done], earlier[done]), ...(before !== undefined && { [all]: before }) };
+    const gone = Math.max(0, (before ?? there) - there);
+    return { [done]: Math.max(now[done] + gone, Math.min(earlier[done], there + gone)), [all]: there + gone };
+  };
+  return { ...of('entries', 'expectedEntries'), ...of('bytes', 'expectedBytes') };
+}
+
+/** What is done of a job whose run meets only what runs before have left, and what failed in them. */
+function behind(now: Counts, earlier: Counts): Partial<Counts> {
+  const before = Math.max(0, earlier.entries - earlier.errors);
+  const { expectedEntries, expectedBytes } = now;
+  return {
+    entries: before + now.entries,
+    bytes: earlier.bytes + now.bytes,
+    ...(expectedEntries !== undefined && { expectedEntries: before + expectedEntries }),
+    ...(expectedBytes !== undefined && { expectedBytes: earlier.bytes + expectedBytes }),
   };
 }
 

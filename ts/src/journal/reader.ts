@@ -16,7 +16,7 @@ const LINE_BYTES = 1 << 22;
 /** Bytes at the beginning that mostly have the first line. */
 const HEAD_BYTES = 1 << 14;
 /** Bytes at the end that tell how a job stands. */
-const TAIL_BYTES = 1 << 16;
+export const TAIL_BYTES = 1 << 16;
 
 /** What a journal is found to be while it is read. */
 export interface Condition {

@@ -70,15 +70,15 @@ export interface AttemptRecord {
   machine?: string;
 }
 
-/** The counts that tell how far a job is. */
+/** The counts that tell how far a job is, by all its runs: until one has come to its end, none is less than it was. */
 export interface Counts {
   /** Entries that have an outcome. */
   entries: number;
   /** Bytes of the files that have one. */
   bytes: number;
-  /** Bytes written. */
+  /** Bytes written, in all runs together. */
   copiedBytes: number;
-  /** Failures. */
+  /** Failures that were not tried again with a better end. */
   errors: number;
   /** Entries and bytes in all, where somebody has looked. */
   expectedEntries?: number;
@@ -90,8 +90,12 @@ export interface ProgressRecord extends Counts {
   type: 'progress';
   time: string;
   phase: string;
+  /** The attempt that it is about. */
+  attempt: number;
   /** Seconds of this attempt. */
   elapsed: number;
+  /** Entries that have an outcome in this attempt. */
+  metEntries?: number;
   /** Bytes that went through this attempt: read, copied, proved. */
   movedBytes?: number;
   /** What hosts have done, of a job that is spread over them. */

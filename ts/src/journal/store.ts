@@ -13,7 +13,7 @@ import type { Addon } from '../native.js';
 import { jobDirectory, journalPath, leasePath } from './identity.js';
 import { type Holder, holderOf } from './lease.js';
 import { type Glance, glance } from './reader.js';
-import type { Counts, Operation } from './record.js';
+import type { Counts, EndRecord, Operation, ProgressRecord } from './record.js';
 
 /** Milliseconds after which a job that is done is forgotten. */
 const LIFE = 90 * 24 * 3600 * 1000;
@@ -115,8 +115,8 @@ export async function jobIn(
     operation: job.operation,
     ...placesOf(job.options),
     ...(job.operation === 'spread' && { runDirectory: runOf(job.options) ?? join(jobDirectory(state, id), 'run') }),
-    attempts: attempt?.number ?? end?.attempt ?? 1,
-    begun: attempt?.time,
+    attempts: attempt?.number ?? end?.attempt ?? progress?.attempt ?? 1,
+    begun: attempt?.time ?? beginningOf(end ?? progress),
     heard: new Date(written).toISOString(),
     holder: holder && { host: holder.host, process: holder.process },
     exitCode: end?.exitCode,
@@ -129,6 +129,11 @@ export async function jobIn(
     ...(expectedEntries !== undefined && { expectedEntries }),
     ...(expectedBytes !== undefined && { expectedBytes }),
   };
+}
+
+/** When the attempt began that this is about. */
+function beginningOf(record: EndRecord | ProgressRecord | undefined): string | undefined {
+  return record && new Date(Date.parse(record.time) - record.elapsed * 1000).toISOString();
 }
 
 /** The run directory that was named. */

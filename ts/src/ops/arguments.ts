@@ -48,6 +48,8 @@ export interface JournalSettings {
   keep?: number;
   /** The job to go on with, by its name. Default: the one with the same options, if there is one. */
   id?: string;
+  /** Only a part of the job that is named is done again: what else was counted before counts. Default false. */
+  partial?: boolean;
   /** How the job was called, for whoever reads the journal. Default: nothing. */
   command?: readonly string[];
   /** The version of the program that called it. Default: nothing. */
@@ -182,7 +184,7 @@ export const RESOURCES: Fields<Resources> = {
   ionice: text,
 };
 export const JOURNAL = record<JournalSettings>(
-  { directory: path, required: boolean, keep: count, id: text, command: each(text), version: text },
+  { directory: path, required: boolean, keep: count, id: text, partial: boolean, command: each(text), version: text },
   'directory',
 );
 /** Variables by their names, as a process has them. */

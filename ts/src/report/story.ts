@@ -95,15 +95,16 @@ export async function storyOf(
         if (lost.length < KINDS) lost.push(record);
         break;
       case 'progress':
-        speed.take(record, record.movedBytes ?? record.bytes);
+        speed.take({ ...record, entries: record.metEntries ?? record.entries }, record.movedBytes ?? record.bytes);
         hosts = record.hosts ?? hosts;
         break;
       case 'end': {
         const { report } = record;
-        speed.take(
-          record,
-          report ? Math.max(report.copiedBytes + report.verifiedBytes, report.hashedBytes) : record.bytes,
-        );
+        if (report) {
+          const { outcomes, copiedBytes, verifiedBytes, hashedBytes } = report;
+          const entries = Object.values(outcomes).reduce((all, each) => all + each, 0);
+          speed.take({ ...record, entries }, Math.max(copiedBytes + verifiedBytes, hashedBytes));
+        } else speed.take(record, record.bytes);
         const last = runs.at(-1);
         if (last) last.end = record;
         break;
