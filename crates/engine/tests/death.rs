@@ -6,12 +6,14 @@
 use std::path::Path;
 
 use bulkhaul_engine::copy;
+use bulkhaul_engine::copy::options::CopyOptions;
 use bulkhaul_engine::entry::Reason;
-use bulkhaul_sys::failpoint::{self, Effect, Plan};
+use bulkhaul_engine::report::Durability;
+use bulkhaul_sys::failpoint::{self, Call, Effect, Plan};
 
 use crate::faults::{assert_none, calls, count, shape_of};
-use crate::rig::fault::{Shape, Trial, again, can_hold_everything, each, facts, finish, lay_out, order};
-use crate::rig::{Scratch, Tree, contents, has_staging, options};
+use crate::rig::fault::{Shape, Trial, again, can_hold_everything, each, facts, finish, lay_out, order, stopped};
+use crate::rig::{Scratch, Tree, compare, content, contents, has_staging, options};
 
 fn child(words: &[String]) {
     let (scratch, shape) = (Path::new(&words[1]), shape_of(&words[2]));
@@ -95,4 +97,69 @@ fn mistaken(trial: &Trial) -> Option<String> {
     let wrong = !report.is_complete() || has_staging(&to) || skipped != unfinished;
     std::fs::remove_dir_all(&to).unwrap();
     wrong.then(|| format!("{unfinished} unfinished, {skipped} skipped: {:?}", report.failures))
+}
+
+/// Of a new tree nothing is written twice but the file that was at work, however often the process dies.
+#[test]
+fn again_and_again() {
+    const TEST: &str = "death::again_and_again";
+    const FILES: usize = 40;
+    /// Files that a process makes.
+    const EACH: usize = 12;
+    if let Some(words) = order() {
+        let base = Path::new(&words[0]);
+        failpoint::arm(Some(Plan {
+            call: Some(Call::Create),
+            nth: EACH,
+            count: 1,
+            effect: Effect::Stop,
+        }));
+        let options = CopyOptions {
+            jobs: 1,
+            sync: Durability::Safe,
+            entry_events: false,
+            ..options(&[contents(base.join("s"))], base.join("d"))
+        };
+        let report = copy::job(options).unwrap().run().unwrap();
+        assert!(report.is_complete(), "{:?}", report.failures);
+        return;
+    }
+    let scratch = Scratch::new();
+    let source = scratch.tree("s");
+    for number in 0..FILES {
+        source.file(number.to_string(), content(1, 100_000 + number));
+    }
+    let whole = || {
+        let there = Tree::new(scratch.path().to_owned());
+        let names = there.names().into_iter().filter(|name| !name.starts_with("s/"));
+        let is_whole = |name: &String| {
+            let number = name.rsplit('/').next().and_then(|name| name.parse::<usize>().ok());
+            number.is_some_and(|number| there.read(name) == content(1, 100_000 + number))
+        };
+        names.filter(is_whole).count()
+    };
+    let log = scratch.at("log");
+    let mut deaths = 0;
+    loop {
+        let mut child = again(TEST, &[scratch.path().display().to_string()], &log)
+            .spawn()
+            .unwrap();
+        let midway = stopped(&mut child);
+        if midway {
+            child.kill().unwrap();
+        }
+        let status = child.wait().unwrap();
+        if !midway {
+            assert!(status.success(), "{}", std::fs::read_to_string(&log).unwrap());
+            break;
+        }
+        deaths += 1;
+        assert!(
+            whole() >= deaths * (EACH - 1),
+            "{} whole files after {deaths} deaths",
+            whole()
+        );
+    }
+    assert!(deaths >= FILES / EACH - 1, "it died {deaths} times");
+    compare(source.path(), &scratch.at("d"));
 }

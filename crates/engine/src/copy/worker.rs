@@ -45,6 +45,10 @@ pub struct Worker<'r> {
     pub unsynced: Vec<Finished>,
     /// Their bytes.
     pub unsynced_bytes: u64,
+    /// Files that have waited before these.
+    pub synced: usize,
+    /// Their bytes.
+    pub synced_bytes: u64,
     /// The digests of a manifest, made when there is one.
     pub hashers: Option<Hashers>,
     /// An encoder and a decoder, made when there is something to pack.
@@ -64,6 +68,8 @@ impl<'r> Worker<'r> {
             scratch: Scratch::default(),
             unsynced: Vec::new(),
             unsynced_bytes: 0,
+            synced: 0,
+            synced_bytes: 0,
             hashers: None,
             tools: Tools::default(),
             seen: Vec::new(),

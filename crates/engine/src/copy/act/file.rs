@@ -33,6 +33,8 @@ use crate::tree::medium::has_sizes;
 use crate::tree::metadata::{Held, without_list};
 use crate::tree::times::Kept;
 
+/// What waits under staging names is at most this part of what was synced before, or one file.
+const SHARE: usize = 8;
 /// Files whose sync is gathered before it is waited for; each holds a descriptor.
 const SYNC_BATCH: usize = 32;
 /// The same where files are read back: a sync of the whole file system serves all of them.
@@ -146,19 +148,31 @@ pub fn regular(
     if sync_due(worker, &finished) && entry.last.is_none() {
         drop(in_hand);
         counters.flight.put_off(to_read_back(&finished));
+        let is_staged = finished.staging.is_some();
         worker.unsynced_bytes += finished.end;
         worker.unsynced.push(finished);
-        let room = if worker.run.rules.asked.verify {
-            VERIFY_BATCH
-        } else {
-            SYNC_BATCH
-        };
-        if worker.unsynced.len() >= worker.run.sync_batch.min(room) || worker.unsynced_bytes >= BATCH_BYTES {
+        if is_full(worker, is_staged) {
             flush(worker);
         }
         return Ok(None);
     }
     finish(worker, finished).map(|(done, _)| Some(done))
+}
+
+/// Whether as many files wait for their sync as may: of those that have a staging name, which are lost with the process, only a
+/// part of what this worker has ended before.
+fn is_full(worker: &Worker<'_>, is_staged: bool) -> bool {
+    let room = if worker.run.rules.asked.verify {
+        VERIFY_BATCH
+    } else {
+        SYNC_BATCH
+    };
+    let (mut files, mut bytes) = (worker.run.sync_batch.min(room), BATCH_BYTES);
+    if is_staged {
+        files = files.min(worker.synced / SHARE);
+        bytes = bytes.min(worker.synced_bytes / SHARE as u64);
+    }
+    worker.unsynced.len() >= files || worker.unsynced_bytes >= bytes
 }
 
 /// Bytes of a written file that are to be read back.
@@ -447,8 +461,7 @@ fn copy_file(
     } = if is_long(stat.size) && (!entry.is_packed() || has_sizes(file.as_fd())) {
         begin(worker, entry, (file, stat), place, bits)?
     } else {
-        let create = |fd: &OwnedFd, name: &CStr| sys::create_file_as(fd.as_fd(), name, bits);
-        let (file, staging) = make::make(worker, entry, index, Operation::Create, create)?;
+        let (file, staging) = make::make_file(worker, entry, (index, place.replaces.as_ref()), bits)?;
         Begun {
             file,
             staging,
@@ -709,7 +722,8 @@ fn copy_again(worker: &mut Worker<'_>, finished: &Finished) -> Result<Finished, 
 /// Waits for the files whose sync was put off: their write-back is under way, so most of it is done.
 pub fn flush(worker: &mut Worker<'_>) {
     let mut batch = std::mem::take(&mut worker.unsynced);
-    worker.unsynced_bytes = 0;
+    worker.synced += batch.len();
+    worker.synced_bytes += std::mem::take(&mut worker.unsynced_bytes);
     let counters = worker.counters;
     // Who stops has no time for what others have written there.
     let wanted = !worker.run.desk.cancel.is_draining();

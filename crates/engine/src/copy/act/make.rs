@@ -277,6 +277,37 @@ pub fn make<T>(
     Ok((value, Some(staging)))
 }
 
+/// Makes a regular file. One that replaces nothing has its own name in a directory that nobody sees, also where a run that died
+/// has begun that: whoever dies in turn leaves it where the next run finds it.
+pub fn make_file(
+    worker: &Worker<'_>,
+    entry: &Entry<'_>,
+    (index, old): (usize, Option<&Stat>),
+    bits: u32,
+) -> Result<(OwnedFd, Option<Staging>), Fault> {
+    let create = |fd: &OwnedFd, name: &CStr| sys::create_file_as(fd.as_fd(), name, bits);
+    let fault = |operation| move |e| Fault::new(operation, Side::Destination(index), e);
+    let (twin, at) = entry.dir.writable(index)?;
+    let own = twin.is_hidden() && !twin.fresh && old.is_none() && !entry.is_packed();
+    if !own {
+        return make(worker, entry, index, Operation::Create, create);
+    }
+    let file = match create(&at, entry.target) {
+        // What has the name since it was looked up, or another name that is the same here, is for who publishes.
+        Err(Errno::EXIST) => return make(worker, entry, index, Operation::Create, create),
+        made => made.map_err(fault(Operation::Create))?,
+    };
+    worker.run.tries(entry.dir, index).for_each(Tries::try_one);
+    let known = sys::stat_fd(file.as_fd())
+        .map_err(fault(Operation::Stat))
+        .and_then(|made| take_over(entry, index, &made));
+    if let Err(fault) = known {
+        discard(worker, entry.dir, index, entry.target, None);
+        return Err(fault);
+    }
+    Ok((file, None))
+}
+
 /// What is there already stays, as this entry's.
 pub fn take_over(entry: &Entry<'_>, index: usize, existing: &Stat) -> Result<(), Fault> {
     let (twin, fd) = entry.dir.writable(index)?;
@@ -386,7 +417,7 @@ pub fn discard(worker: &Worker<'_>, dir: &Dir, index: usize, target: &CStr, stag
         match sys::unlink(fd.as_fd(), name) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(errno) => {
-                if twin.fresh {
+                if staging.is_none() {
                     twin.tainted.store(true, Ordering::Release);
                 }
                 Err(Fault::new(Operation::Remove, Side::Destination(index), errno))
