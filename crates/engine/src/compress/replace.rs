@@ -30,9 +30,8 @@ use crate::tree::staging::{Staging, appear};
 const BATCH_FILES: usize = 512;
 /// Bytes that wait at most, of what was written.
 const BATCH_BYTES: u64 = 256 * 1024 * 1024;
-/// The first batch of a thread is this many halves of these, and each has twice as much as the one before: whoever is killed
-/// again and again, early each time, comes further each time.
-const HALVES: u32 = 5;
+/// What waits is at most this part of what the thread has ended before, or one file: whoever is killed does little of it again.
+const SHARE: usize = 8;
 /// From this many on, one sync of the file system costs less than one for each file.
 const FILE_SYSTEM_SYNC_FILES: usize = 16;
 /// Times that a file is read whose archive reads back differently.
@@ -49,8 +48,9 @@ pub fn take(run: &Run<'_>, hand: &mut Hand<'_>, place: &Place, step: Result<Step
         hand.waiting += 1;
         hand.directories += usize::from(other);
     }
-    let halves = HALVES.saturating_sub(hand.syncs);
-    let full = hand.waiting >= BATCH_FILES >> halves || hand.made_bytes >= BATCH_BYTES >> halves;
+    let files = (hand.ended / SHARE).clamp(1, BATCH_FILES);
+    let bytes = (hand.ended_bytes / SHARE as u64).clamp(1, BATCH_BYTES);
+    let full = hand.waiting >= files || hand.made_bytes >= bytes;
     if full || hand.directories >= run.directories {
         flush(run, hand);
     }
@@ -85,8 +85,9 @@ pub fn finish(run: &Run<'_>, hand: &mut Hand<'_>) {
 /// Syncs what waits; then files go whose place is taken, and what was written is proved and gets its name.
 fn flush(run: &Run<'_>, hand: &mut Hand<'_>) {
     let (made, named) = (mem::take(&mut hand.made), mem::take(&mut hand.named));
-    (hand.made_bytes, hand.waiting, hand.directories) = (0, 0, 0);
-    hand.syncs = hand.syncs.saturating_add(1);
+    hand.ended += mem::take(&mut hand.waiting);
+    hand.ended_bytes += mem::take(&mut hand.made_bytes);
+    hand.directories = 0;
     if run.desk.cancel.is_over() {
         // Both stay of what is proved, and the next run sees that.
         for made in &made {

@@ -83,8 +83,10 @@ pub struct Hand<'r> {
     pub made_bytes: u64,
     /// Files that came to wait since the last sync.
     pub waiting: usize,
-    /// Syncs so far.
-    pub syncs: u32,
+    /// Files that have waited before that.
+    pub ended: usize,
+    /// Bytes that were written of these.
+    pub ended_bytes: u64,
     /// The directories that are open for them.
     pub directories: usize,
     /// Proved and under their names; what they were made of is to go.
@@ -103,7 +105,8 @@ impl<'r> Hand<'r> {
             made: Vec::new(),
             made_bytes: 0,
             waiting: 0,
-            syncs: 0,
+            ended: 0,
+            ended_bytes: 0,
             directories: 0,
             named: Vec::new(),
         }
