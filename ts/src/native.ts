@@ -106,6 +106,8 @@ export interface Addon {
   listedSources(list: PathBytes, spillDirectory?: PathBytes): PathBytes[];
   /** Locks the file that a descriptor has open, until it is closed. false: somebody else has the lock; null: there are no locks here. */
   lockDescriptor(descriptor: number): boolean | null;
+  /** Whether a process of this number is there. One that has ended and was not waited for is not. */
+  processExists(number: number): boolean;
   /** Calls that not every kernel has, or that are forbidden here. */
   kernelCalls(): Answer[];
   /** What the directory of a descriptor allows, as far as that is seen without a change. Throws where it is none. */

@@ -26,7 +26,18 @@ import { type Conclusion, FORMAT, type JournalRecord, type Operation, seal, unse
 import type { JobSummary } from '../src/journal/store.js';
 import { loadAddon } from '../src/native.js';
 import { Job } from '../src/ops/job.js';
-import { executable, FakeNative, jsonLines, outcomes, program, reported, run, scratch, snapshot } from './rig.js';
+import {
+  executable,
+  FakeNative,
+  jsonLines,
+  outcomes,
+  program,
+  reported,
+  run,
+  scratch,
+  snapshot,
+  zombie,
+} from './rig.js';
 
 const addon = await loadAddon();
 
@@ -253,9 +264,9 @@ describe('a lease', () => {
     expect(readFileSync(path, 'utf8')).toBe(theirs);
   });
 
-  it('counts where there are no locks', () => {
+  it('counts where there are no locks', async () => {
     const path = join(scratch(), 'lease');
-    const without = { lockDescriptor: () => null };
+    const without = { ...addon, lockDescriptor: () => null };
     const lease = Lease.take(path, without);
     expect(lease).toBeInstanceOf(Lease);
     const { host, boot } = JSON.parse(readFileSync(path, 'utf8')) as { host: string; boot: string };
@@ -263,6 +274,15 @@ describe('a lease', () => {
     // The parent lives, and is another process.
     writeFileSync(path, JSON.stringify({ host, process: process.ppid, boot }));
     expect(Lease.take(path, without)).toMatchObject({ process: process.ppid });
+    expect(await holderOf(path, without)).toMatchObject({ process: process.ppid });
+    // Of one that has ended there is only its number left.
+    const ended = await zombie();
+    if (ended === undefined) return;
+    writeFileSync(path, JSON.stringify({ host, process: ended, boot }));
+    expect(await holderOf(path, without)).toBeUndefined();
+    const free = Lease.take(path, without);
+    expect(free).toBeInstanceOf(Lease);
+    (free as Lease).release();
   });
 });
 

@@ -1,5 +1,6 @@
 /** What the tests stand on: scratch directories, the built command, and jobs that follow a script. */
 import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { existsSync, mkdtempSync, readFileSync, rmdirSync, rmSync } from 'node:fs';
 import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -156,6 +157,25 @@ export function lives(process: number | string): boolean {
   } catch {
     return false;
   }
+}
+
+/** The number of a process that has ended and that nobody waits for until the test ends; undefined: none can be had here. */
+export async function zombie(): Promise<number | undefined> {
+  if (process.platform !== 'linux') {
+    console.log('skip: /proc does not tell of processes here');
+    return undefined;
+  }
+  // The shell becomes a program that waits for no child, and only then its child may end.
+  const parent = spawn('sh', ['-c', 'exec 3<&0; (read -r _ <&3) & echo $!; exec sleep 600'], {
+    stdio: ['pipe', 'pipe', 'ignore'],
+  });
+  onTestFinished(() => void parent.kill('SIGKILL'));
+  const [said] = await once(parent.stdout, 'data');
+  const of = (number: number | undefined, what: string) => readFileSync(`/proc/${number}/${what}`, 'latin1');
+  await expect.poll(() => of(parent.pid, 'comm'), { timeout: 30_000 }).toBe('sleep\n');
+  parent.stdin.end();
+  await expect.poll(() => of(Number(said), 'stat'), { timeout: 30_000 }).toMatch(/\) Z /);
+  return Number(said);
 }
 
 /** Keeps what is written to it. */

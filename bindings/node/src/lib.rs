@@ -109,6 +109,12 @@ pub fn lock_descriptor(number: i32) -> Option<bool> {
     lease::lock_descriptor(number).ok()
 }
 
+/// Whether a process of this number is there. One that has ended and was not waited for is not.
+#[napi]
+pub fn process_exists(number: u32) -> bool {
+    lease::process_exists(number)
+}
+
 /// Calls that not every kernel has, or that are forbidden here.
 #[napi]
 pub fn kernel_calls() -> Vec<JsAnswer> {

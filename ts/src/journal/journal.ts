@@ -10,9 +10,8 @@ import { arch, availableParallelism, hostname, release, type as system } from 'n
 import { BulkhaulError, whyOf } from '../error.js';
 import { type HostStatus, type JobEvent, movedOf, type Report, type Snapshot } from '../events.js';
 import { display, toBytes } from '../names.js';
-import type { Addon } from '../native.js';
 import { finishedPath, identify, jobDirectory, journalPath, lastingOf, leasePath } from './identity.js';
-import { type Holder, Lease } from './lease.js';
+import { type Holder, Lease, type Life } from './lease.js';
 import { glance, pristine, recordsOf, TAIL_BYTES } from './reader.js';
 import type { Conclusion, Counted, Counts, JobRecord, JournalRecord, Operation, ProgressRecord } from './record.js';
 import { FORMAT, seal } from './record.js';
@@ -80,7 +79,7 @@ export class Journal {
 
   private constructor(
     readonly options: JournalOptions,
-    readonly addon: Pick<Addon, 'lockDescriptor'>,
+    readonly addon: Life,
     readonly job: Omit<JobRecord, 'id'>,
     id: string,
   ) {
@@ -93,7 +92,7 @@ export class Journal {
    */
   static async open(
     options: JournalOptions,
-    addon: Pick<Addon, 'lockDescriptor'>,
+    addon: Life,
     operation: Operation,
     directory: string,
     asked: object,

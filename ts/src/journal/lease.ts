@@ -34,6 +34,9 @@ export interface Holder {
   boot: string;
 }
 
+/** How it is known who lives. */
+export type Life = Pick<Addon, 'lockDescriptor' | 'processExists'>;
+
 export class Lease {
   readonly #file: number;
   readonly #said: Buffer;
@@ -61,12 +64,13 @@ export class Lease {
   }
 
   /** Takes the lease, or says who has it. Throws what Node throws where the file can't be made. */
-  static take(path: string, addon: Pick<Addon, 'lockDescriptor'>): Lease | Holder {
+  static take(path: string, addon: Life): Lease | Holder {
     const file = openSync(toBytes(path), constants.O_RDWR | constants.O_CREAT, 0o600);
     try {
       const locked = addon.lockDescriptor(file);
       const said = holderIn(readFileSync(file, 'utf8'));
-      const theirs = locked === false ? (said ?? UNKNOWN) : said && holds(said, locked === true, path, file) && said;
+      const theirs =
+        locked === false ? (said ?? UNKNOWN) : said && holds(said, locked === true, path, file, addon) && said;
       if (theirs) {
         closeSync(file);
         return theirs;
@@ -96,12 +100,12 @@ export class Lease {
 const UNKNOWN: Holder = { host: 'an unknown host', process: 0, boot: '' };
 
 /** Who has the lease in this file, if somebody has. */
-export async function holderOf(path: string, addon: Pick<Addon, 'lockDescriptor'>): Promise<Holder | undefined> {
+export async function holderOf(path: string, addon: Life): Promise<Holder | undefined> {
   const text = await readFile(toBytes(path), 'utf8').catch(() => '');
   const said = holderIn(text);
   if (said === undefined) return undefined;
   if (isOfHere(said)) {
-    if (!isAlive(said)) return undefined;
+    if (!addon.processExists(said.process)) return undefined;
     // The number may be another process's by now: the lock tells.
     const file = openSync(toBytes(path), 'r+');
     try {
@@ -115,8 +119,8 @@ export async function holderOf(path: string, addon: Pick<Addon, 'lockDescriptor'
 }
 
 /** Whether the one that the file names has it still, though this process has the lock, or there are none. */
-function holds(said: Holder, locked: boolean, path: string, file: number): boolean {
-  if (isOfHere(said)) return !locked && isAlive(said) && said.process !== process.pid;
+function holds(said: Holder, locked: boolean, path: string, file: number, { processExists }: Life): boolean {
+  if (isOfHere(said)) return !locked && processExists(said.process) && said.process !== process.pid;
   // By the clock of the file system: the one here may go wrong.
   const probe = `${path}.${process.pid}`;
   const fresh = openSync(toBytes(probe), 'w', 0o600);
@@ -139,15 +143,6 @@ function isOfHere({ host, boot: started }: Holder): boolean {
  */
 function isHeard({ host }: Holder, age: number): boolean {
   return age < LAPSED && (host !== hostname() || age < uptime() * 1000);
-}
-
-function isAlive({ process: number }: Holder): boolean {
-  try {
-    process.kill(number, 0);
-    return true;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM';
-  }
 }
 
 function holderIn(text: string): Holder | undefined {

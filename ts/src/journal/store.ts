@@ -9,9 +9,8 @@ import { readdir, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { BulkhaulError } from '../error.js';
 import { fromBytes, toBytes } from '../names.js';
-import type { Addon } from '../native.js';
 import { jobDirectory, journalPath, leasePath } from './identity.js';
-import { type Holder, holderOf } from './lease.js';
+import { type Holder, holderOf, type Life } from './lease.js';
 import { type Glance, glance } from './reader.js';
 import type { Counts, EndRecord, Operation, ProgressRecord } from './record.js';
 
@@ -77,7 +76,7 @@ async function namesIn(state: string): Promise<string[]> {
 }
 
 /** All jobs, those that were heard of last first. */
-export async function jobsIn(state: string, addon: Pick<Addon, 'lockDescriptor'>): Promise<JobSummary[]> {
+export async function jobsIn(state: string, addon: Life): Promise<JobSummary[]> {
   const jobs: JobSummary[] = [];
   for (const id of await namesIn(state)) {
     const job = await jobIn(state, id, addon);
@@ -87,11 +86,7 @@ export async function jobsIn(state: string, addon: Pick<Addon, 'lockDescriptor'>
 }
 
 /** One job; undefined where there is none of this name. */
-export async function jobIn(
-  state: string,
-  id: string,
-  addon: Pick<Addon, 'lockDescriptor'>,
-): Promise<JobSummary | undefined> {
+export async function jobIn(state: string, id: string, addon: Life): Promise<JobSummary | undefined> {
   const path = journalPath(state, id);
   const none: JobSummary = {
     ...{ id, state: 'damaged', operation: undefined, sources: [], destinations: [], attempts: 0, begun: undefined },
@@ -161,7 +156,7 @@ function placesOf(options: Record<string, unknown>): Pick<JobSummary, 'sources' 
 }
 
 /** Removes what is done of the jobs beyond the last so many, and of those that are old. Nothing else is looked into. */
-export async function prune(state: string, keep: number, addon: Pick<Addon, 'lockDescriptor'>): Promise<void> {
+export async function prune(state: string, keep: number, addon: Life): Promise<void> {
   const heard = (id: string) => statSync(toBytes(journalPath(state, id)), { throwIfNoEntry: false })?.mtimeMs ?? 0;
   const jobs = (await namesIn(state)).map((id) => ({ id, heard: heard(id) })).sort((a, b) => b.heard - a.heard);
   const now = Date.now();

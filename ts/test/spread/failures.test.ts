@@ -2,6 +2,7 @@
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
+import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -9,8 +10,9 @@ import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import type { JobEvent } from '../../src/events.js';
 import { type PartState, RunDirectory } from '../../src/ops/spread/directory.js';
 import { attempt, type Ending, type Step } from '../../src/ops/spread/protocol.js';
+import { boot } from '../../src/ops/spread/worker.js';
 import { copy, deedful, entriesOf, leasesOf, MAIN, planOf, same, spread, summaryOf, tree } from '../rig/spread.js';
-import { faulty, lives, mountFaulty, run, scratch } from '../rig.js';
+import { faulty, lives, mountFaulty, run, scratch, zombie } from '../rig.js';
 
 // Each of them starts many processes, which take their time on a small shared machine.
 vi.setConfig({ testTimeout: 120_000 });
@@ -97,9 +99,9 @@ describe('a worker that dies', () => {
 });
 
 describe('a run that is gone on with', () => {
-  const planned = async (parts = 3) => {
+  const planned = async (parts = 3, patience = 1) => {
     const [source, destination, directory] = [tree(), join(scratch(), 'copy'), join(scratch(), 'run')];
-    const options = { source: `${source}/`, destination, workers: 1, parts, directory, patience: 1 };
+    const options = { source: `${source}/`, destination, workers: 1, parts, directory, patience };
     await spread({ ...options, program: ['/nonexistent/bulkhaul'] });
     rmSync(join(directory, 'final.json'));
     return { source, destination, directory, options: { ...options, program: [process.execPath, MAIN] } };
@@ -121,6 +123,19 @@ describe('a run that is gone on with', () => {
     asked = step({ ...room.state(1), attempt: 1 });
     expect(step(perform(asked))).toBe('lost');
     expect(room.state(1).attempt).toBe(2);
+    same(source, destination);
+  });
+
+  it('does not wait for a worker of here that has ended, though its process is still in the table', async () => {
+    const ended = await zombie();
+    if (ended === undefined) return;
+    const { source, destination, directory, options } = await planned(3, 3600);
+    const room = new RunDirectory(directory);
+    room.perform({ do: 'lease', part: 1, attempt: 1 }, 'ended');
+    const idle = { part: 1, entries: 0, bytes: 0, copiedBytes: 0, movedBytes: 0, errors: 0 };
+    room.beat('ended', { host: hostname(), process: ended, boot: boot(), beats: 1, ...idle });
+    const report = await spread(options);
+    expect([report.complete, room.state(1).attempt]).toEqual([true, 2]);
     same(source, destination);
   });
 
@@ -259,6 +274,36 @@ describe('a worker whose run is carried by its connection', () => {
     const [code] = await once(child, 'exit');
     expect([code, asked.slice(0, 2)]).toEqual([130, ['plan', 'beat']]);
     expect(said.join('')).toContain('the run was not heard of for too long: aborting');
+  });
+
+  it('takes away what one before it has left that was killed, and nothing of one that lives', async () => {
+    const room = scratch();
+    /** One that has asked its first question. */
+    const begun = async () => {
+      const child = spawn(process.execPath, [MAIN, 'worker', '--carried', '--', '/nonexistent'], {
+        stdio: ['pipe', 'pipe', 'ignore'],
+        env: { ...process.env, TMPDIR: room },
+      });
+      onTestFinished(() => void child.kill('SIGKILL'));
+      await once(child.stdout, 'data');
+      return child;
+    };
+    const killed = await begun();
+    const [left = ''] = readdirSync(room);
+    writeFileSync(join(room, left, 'part.1'), 'a list');
+    killed.kill('SIGKILL');
+    await once(killed, 'exit');
+    const first = await begun();
+    const [held = '', ...others] = readdirSync(room);
+    expect([left === held, others]).toEqual([false, []]);
+    const second = await begun();
+    expect(readdirSync(room)).toContain(held);
+    expect(readdirSync(room)).toHaveLength(2);
+    for (const child of [first, second]) {
+      child.stdin.end();
+      await once(child, 'exit');
+    }
+    expect(readdirSync(room)).toEqual([]);
   });
 });
 

@@ -16,6 +16,11 @@ pub fn lock_descriptor(number: i32) -> sys::Result<bool> {
     }
 }
 
+/// Whether a process of this number is there. One that has ended and was not waited for is not: it holds nothing.
+pub fn process_exists(number: u32) -> bool {
+    sys::process_exists(number)
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::fd::AsRawFd as _;

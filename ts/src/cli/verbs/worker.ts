@@ -84,7 +84,7 @@ export class WorkerCommand extends BareCommand {
     const onData = (said: Buffer | string) => stop('told to stop', stopping || said.includes('abort'));
     const onEnd = () => stop('whoever began it is gone', true);
     const connection = carried
-      ? new CarriedRun(context.stdin, context.stdout, { order: onData, lost: (why) => stop(why, true) })
+      ? await CarriedRun.open(context.stdin, context.stdout, { order: onData, lost: (why) => stop(why, true) })
       : undefined;
     const run: WorkerOptions['run'] = connection ?? new RunDirectory(directory);
     for (const signal of signals) process.on(signal, onSignal);

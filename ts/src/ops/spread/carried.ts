@@ -5,19 +5,20 @@
  * the run as a worker sees it. Each call is a line of JSON that the worker writes, and one that it reads; between these come
  * the words that tell it to stop. All files stay where the coordinator is, which performs each step as if the worker had done it
  * there, so nothing is different for whoever else works on the run. A worker knows lists, and what it has read, by copies in a
- * temporary directory.
+ * temporary directory, which is locked as long as it lives: of one that was killed the next one on its host takes it away.
  *
  * Whoever is cut off is not told that it has lost its part. So it takes itself for lost when a call is not answered, sooner than
  * anybody else may: `looks` beats after the last one that others could see.
  */
-import { closeSync, mkdtempSync, openSync, readSync, rmSync, writeSync } from 'node:fs';
-import { appendFile, open } from 'node:fs/promises';
+import { closeSync, constants, existsSync, openSync, readSync, rmSync, writeSync } from 'node:fs';
+import { appendFile, mkdtemp, open, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Readable, Writable } from 'node:stream';
 import { BulkhaulError, whyOf } from '../../error.js';
 import { toBytes } from '../../names.js';
 import type { NativeFailure } from '../../native/events.js';
+import { type Addon, loadAddon } from '../../native.js';
 import { text, whole } from '../arguments.js';
 import {
   type Beat,
@@ -149,15 +150,64 @@ export interface Heard {
   lost: (why: string) => void;
 }
 
+/** What directories of workers are called. */
+const OWN = 'bulkhaul-worker-';
+
+/** A directory of this process, and the descriptor that holds it. */
+interface Own {
+  path: string;
+  file: number;
+}
+
+/** Makes one. */
+async function own({ lockDescriptor }: Pick<Addon, 'lockDescriptor'>): Promise<Own> {
+  for (;;) {
+    const path = await mkdtemp(join(tmpdir(), OWN));
+    const file = openSync(toBytes(path), constants.O_RDONLY | constants.O_DIRECTORY);
+    // Somebody may have taken it for left before it was held.
+    if (lockDescriptor(file) !== false && existsSync(path)) return { path, file };
+    closeSync(file);
+  }
+}
+
+/** Takes away those that nobody holds. */
+async function sweep({ lockDescriptor }: Pick<Addon, 'lockDescriptor'>): Promise<void> {
+  for (const name of await readdir(tmpdir())) {
+    if (!name.startsWith(OWN)) continue;
+    const path = join(tmpdir(), name);
+    let file: number;
+    try {
+      file = openSync(path, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW);
+    } catch {
+      // It is another user's, or has gone meanwhile.
+      continue;
+    }
+    try {
+      if (lockDescriptor(file) === true) await rm(path, { recursive: true, force: true });
+    } catch {
+      // A directory in it that can't be read is none of a worker's.
+    } finally {
+      closeSync(file);
+    }
+  }
+}
+
 export class CarriedRun implements WorkerRun {
-  readonly #directory = mkdtempSync(join(tmpdir(), 'bulkhaul-worker-'));
   readonly #calls = new Map<number, { resolve: (value: unknown) => void; reject: (error: Error) => void }>();
   #number = 0;
   /** Milliseconds in which a call is answered, when it is known how soon others take this worker for lost. */
   #patience: number | undefined;
   #gone: BulkhaulError | undefined;
 
-  constructor(
+  /** The run that a connection leads to. */
+  static async open(from: Readable, to: Writable, heard: Heard): Promise<CarriedRun> {
+    const addon = await loadAddon();
+    await sweep(addon);
+    return new CarriedRun(await own(addon), from, to, heard);
+  }
+
+  private constructor(
+    readonly own: Own,
     from: Readable,
     readonly to: Writable,
     readonly heard: Heard,
@@ -174,7 +224,8 @@ export class CarriedRun implements WorkerRun {
   /** Nothing is asked any more, and nothing left here. */
   close(): void {
     this.#gone ??= new BulkhaulError('JOURNAL', 'the connection was closed');
-    rmSync(toBytes(this.#directory), { recursive: true, force: true });
+    rmSync(this.own.path, { recursive: true, force: true });
+    closeSync(this.own.file);
   }
 
   async plan(): Promise<Plan | undefined> {
@@ -187,7 +238,7 @@ export class CarriedRun implements WorkerRun {
   /** What is spilled goes where there is a place for it here. */
   async pace(): Promise<Pace> {
     const { spillDirectory, ...pace } = (await this.#ask('pace')) as Pace;
-    return { ...pace, ...(spillDirectory !== undefined && { spillDirectory: this.#directory }) };
+    return { ...pace, ...(spillDirectory !== undefined && { spillDirectory: this.own.path }) };
   }
 
   async watched(): Promise<number | undefined> {
@@ -245,7 +296,7 @@ export class CarriedRun implements WorkerRun {
   }
 
   async keepFound(part: number, attempt: number): Promise<void> {
-    const file = await open(toBytes(join(this.#directory, `found.${part}.${attempt}`)));
+    const file = await open(toBytes(join(this.own.path, `found.${part}.${attempt}`)));
     try {
       const bytes = Buffer.allocUnsafe(CHUNK);
       for (let at = 0; ; ) {
@@ -261,7 +312,7 @@ export class CarriedRun implements WorkerRun {
 
   /** A file of the run, as a copy of it here. */
   async #fetch(name: string, of: string, ...which: number[]): Promise<string> {
-    const path = join(this.#directory, name);
+    const path = join(this.own.path, name);
     rmSync(toBytes(path), { force: true });
     for (let at = 0; ; ) {
       const bytes = Buffer.from(String(await this.#ask(of, at, ...which)), 'base64');

@@ -338,7 +338,7 @@ export class Coordinator implements NativeJob {
     const { source, version, patience = PATIENCE } = this.#run;
     const { kept } = this.#operation;
     if (there !== undefined) {
-      this.#reopen(there);
+      await this.#reopen(there);
       return this.#adopt(there);
     }
     this.#phase = 'scanning';
@@ -394,14 +394,15 @@ export class Coordinator implements NativeJob {
   }
 
   /** Of a run that is gone on with: what is not complete is tried again, and who is gone is known to be. */
-  #reopen(plan: Plan): void {
+  async #reopen(plan: Plan): Promise<void> {
+    const { processExists } = await loadAddon();
     this.#directory.begin();
     for (const [part, { attempt: last, settled }] of this.#directory.standings()) {
       if (settled && !this.#directory.state(part).complete) this.#directory.reopen(part, last);
     }
     for (const [name, over] of this.#directory.workers()) {
       const beat = over ? undefined : this.#directory.beatOf(name);
-      if (beat && beat.host === hostname() && (beat.boot !== boot() || !isAlive(beat.process)))
+      if (beat && beat.host === hostname() && (beat.boot !== boot() || !processExists(beat.process)))
         this.#directory.end(name);
     }
     this.#books.note('run', `going on with the plan of ${plan.made}`);
@@ -477,13 +478,4 @@ export class Coordinator implements NativeJob {
 /** What was found by who makes the plan: nothing is done with it yet, and nobody knows how much more there is. */
 function foundSoFar({ expected: _, ...found }: NativeSnapshot): Snapshot {
   return { ...found, phase: 'scanning', doneEntries: 0, doneFiles: 0, doneBytes: 0, workedEntries: 0, readBytes: 0 };
-}
-
-function isAlive(number: number): boolean {
-  try {
-    process.kill(number, 0);
-    return true;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM';
-  }
 }
