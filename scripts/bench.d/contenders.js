@@ -18,6 +18,7 @@
  * @property {boolean} [spoils] where a copy is already, it changes times, which others would then put right
  * @property {(place: Place) => string[]} command
  * @property {(place: Place) => string} [keeps] a directory for what it writes down of its work, whose bytes are told
+ * @property {(place: Place) => string} [lists] what its lists of parts are called but for a dot and a number: how even they are is told
  * @property {(place: Place) => string[]} [before] what has happened there before the run that is measured
  * @property {(place: Place) => string[]} [after] what takes away what the run has made elsewhere than at the destination
  */
@@ -139,12 +140,21 @@ export const LISTERS = [
   },
 ];
 
-/** How another divides the source into 64 parts. @type {Contender} */
+/** Ours divides the source into 64 parts. @type {Contender} */
+export const divided = {
+  ...reader('bulkhaul partition -n 64', ({ source, temporary }) => [
+    ...['partition', '--quiet', '-n', '64', '--replace', '-o', `${temporary}/part`, source],
+  ]),
+  lists: ({ temporary }) => `${temporary}/part`,
+};
+
+/** How another does it. @type {Contender} */
 export const fpart = {
   name: 'fpart -n 64 -zzz',
   role: 'peer',
   program: 'fpart',
   command: ({ path, source, temporary }) => [path('fpart'), '-n', '64', '-zzz', '-o', `${temporary}/fpart`, source],
+  lists: ({ temporary }) => `${temporary}/fpart`,
 };
 
 /** How others compare the source with its copy. @type {Contender[]} */

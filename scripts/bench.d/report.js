@@ -70,6 +70,11 @@ function details(row) {
   const kept = row.contenders.flatMap(({ name, kept }) =>
     kept === undefined ? [] : [`- ${name}: what it writes down of its work has ${kept.toLocaleString('en-US')} bytes`],
   );
+  const parts = row.contenders.flatMap(({ name, uneven }) =>
+    uneven === undefined
+      ? []
+      : [`- ${name}: the largest part has ${times(uneven.bytes)} times the bytes of the smallest, and ${times(uneven.entries)} times the entries`],
+  );
   const verdicts = row.verdicts.map(
     ({ text, value, reached }) =>
       `- ${text}: ${value === undefined ? DASH : `${times(value)}, ${reached ? 'reached' : '**missed**'}`}`,
@@ -78,7 +83,7 @@ function details(row) {
     ...[`### ${row.name}: ${row.title}`, ''],
     ...[[row.data, row.fileSystem, `${row.rounds} rounds`].filter(Boolean).join('; '), ''],
     ...table(head, body),
-    ...(failures.length + kept.length > 0 ? ['', ...failures, ...kept] : []),
+    ...(failures.length + kept.length + parts.length > 0 ? ['', ...failures, ...kept, ...parts] : []),
     ...(verdicts.length > 0 ? ['', 'To be reached:', ...verdicts] : []),
     '',
   ];

@@ -2,7 +2,7 @@
  * The table of the benchmark: one row for each job that is measured, with its data, its contenders and what it has to
  * reach. Pure; run.js carries it out.
  */
-import { bare, bigfloor, bringer, CLONERS, cloned, COMPARERS, copiedAndSummed, copiedThenSummed, copy, dropin, elsewhere, emptyNode, floor, fpart, floorRemove, LISTERS, holdsSource, isCloned, isInBucket, isSource, journaled, migrated, noting, packed, packer, PACKERS, peer, pipeline, reader, readOnce, REMOVERS, remover, replacer, resumed, SUMMERS, spread, synced, unpacks, VERIFIERS, watched } from './contenders.js';
+import { bare, bigfloor, bringer, CLONERS, cloned, COMPARERS, copiedAndSummed, copiedThenSummed, copy, divided, dropin, elsewhere, emptyNode, floor, fpart, floorRemove, LISTERS, holdsSource, isCloned, isInBucket, isSource, journaled, migrated, noting, packed, packer, PACKERS, peer, pipeline, reader, readOnce, REMOVERS, remover, replacer, resumed, SUMMERS, spread, synced, unpacks, VERIFIERS, watched } from './contenders.js';
 
 import { describe } from './data.js';
 
@@ -397,9 +397,7 @@ export const ROWS = [
     medium: 'tmpfs',
     data: MILLION,
     contenders: [
-      reader('bulkhaul partition -n 64', ({ source, temporary }) => [
-        ...['partition', '--quiet', '-n', '64', '--replace', '-o', `${temporary}/part`, source],
-      ]),
+      divided,
       fpart,
     ],
     targets: [{ resident: 256 }],

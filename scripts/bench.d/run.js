@@ -2,9 +2,9 @@
  * Carries out rows: makes their data, runs their contenders interleaved, and gives back what was measured. What keeps
  * artefacts of virtual machines out of the numbers is here, in `#ready`, and documented in docs/benchmarks.md.
  */
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statfsSync, statSync } from 'node:fs';
+import { existsSync, lstatSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statfsSync, statSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join, resolve } from 'node:path';
 import { OTHER_CHECKOUT } from './contenders.js';
 import { describe, entriesRoom, generator, room, scaled } from './data.js';
 import { availableMemory, dropCaches, fileSystem, freeSpace, isExt4, isRoot, isTmpfs } from './machine.js';
@@ -58,6 +58,7 @@ const REHEARSAL = /** @type {const} */ ({ kind: 'tree', directories: 2, files: 1
  * @property {number[]} resident
  * @property {number[]} durable
  * @property {number} [kept] bytes that it wrote down of its work
+ * @property {{ bytes: number, entries: number }} [uneven] how many times as much as the smallest of its parts the largest has
  * @property {string} [missing] why there are no values
  */
 
@@ -78,6 +79,23 @@ function bytesIn(directory) {
   const entries = readdirSync(directory, { recursive: true, withFileTypes: true });
   const sizes = entries.filter((each) => each.isFile()).map(({ parentPath, name }) => statSync(join(parentPath, name)).size);
   return sizes.reduce((sum, size) => sum + size, 0);
+}
+
+/**
+ * How many times as much as the smallest part the largest has.
+ * @param {string} lists names of the lists, but for a dot and a number
+ * @param {string} directory where names that do not begin at the root do
+ */
+export function unevenness(lists, directory) {
+  const parts = readdirSync(dirname(lists)).flatMap((list) => {
+    if (!list.startsWith(`${basename(lists)}.`)) return [];
+    const names = readFileSync(join(dirname(lists), list), 'latin1').split('\n').filter(Boolean);
+    const files = names.map((name) => lstatSync(resolve(directory, name))).filter((entry) => entry.isFile());
+    return [{ entries: names.length, bytes: files.reduce((sum, { size }) => sum + size, 0) }];
+  });
+  /** @param {readonly number[]} values */
+  const skew = (values) => Math.max(...values) / Math.min(...values);
+  return { bytes: skew(parts.map(({ bytes }) => bytes)), entries: skew(parts.map(({ entries }) => entries)) };
 }
 
 /** A reason not to run a row here: a dash, no error. */
@@ -193,6 +211,8 @@ export class Bench {
               ? undefined
               : await this.#differs(source, destination, round === 0 && row.onlyAs === undefined);
           }
+          if (contender.lists && source && round === 0 && !measured.missing)
+            measured.uneven = unevenness(contender.lists(place), dirname(source.path));
           if (row.proof && round === 0 && contender.role !== 'yardstick') {
             measured.missing ??= await this.#unproved(row.proof(place));
           }

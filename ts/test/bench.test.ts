@@ -1,5 +1,5 @@
 /** The parts of scripts/bench that can be wrong without a measurement: its statistics, its table, its yardsticks. */
-import { existsSync, readFileSync, statSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
@@ -78,6 +78,10 @@ interface Children {
   Interrupted: new () => Error;
 }
 
+interface Carrying {
+  unevenness(lists: string, directory: string): { bytes: number; entries: number };
+}
+
 interface Yardsticks {
   built(cache?: string): (name: string) => string;
 }
@@ -89,6 +93,7 @@ const { ROWS, against, chosen }: Rows = await load('rows.js');
 const { scaled, generator, room, describe: described }: Data = await load('data.js');
 const { markdown }: Reports = await load('report.js');
 const { Children, Interrupted }: Children = await load('children.js');
+const { unevenness }: Carrying = await load('run.js');
 const { built }: Yardsticks = await load('yardsticks.js');
 
 const series = (name: string, role: Series['role'], wall: number[], resident: number[] = []): Series => ({
@@ -331,7 +336,7 @@ describe('a report', () => {
       ...{ name: 'small', title: 'small files', data: 'files', fileSystem: 'tmpfs', rounds: 5 },
       contenders: [
         series('floor', 'yardstick', [1, 1.2, 1.1], [2048]),
-        { ...series('ours', 'ours', [2.2], [4096]), kept: 2048 },
+        { ...series('ours', 'ours', [2.2], [4096]), kept: 2048, uneven: { bytes: 1.01, entries: 15 } },
         series('tar | tar', 'peer', [4.4], [1024]),
         { ...series('cpz', 'peer', []), missing: 'not installed' },
         { ...series('xcp', 'peer', []), missing: 'exit code 1: no' },
@@ -352,6 +357,9 @@ describe('a report', () => {
     expect(lines).toContain('| cpz | – | – | – | – | – | – |');
     expect(lines).toContain('- xcp: exit code 1: no');
     expect(lines).toContain('- ours: what it writes down of its work has 2,048 bytes');
+    expect(lines).toContain(
+      '- ours: the largest part has 1.01 times the bytes of the smallest, and 15.0 times the entries',
+    );
     expect(lines).toContain('- at most 1.35: 2.00, **missed**');
     expect(lines).toContain('| small | 2.20 | 2.00 | tar \\| tar 2.00 | 4 | 0 of 1 reached |');
     expect(lines).toContain('| list | – | – | – | – | no /dev/shm |');
@@ -361,6 +369,19 @@ describe('a report', () => {
   it('says when it is not for quoting', () => {
     expect(markdown({ machine, scale: 0.1, rounds: 5, rows })).toContain('not for quoting');
     expect(markdown({ machine, scale: 1, rounds: 4, rows })).toContain('not for quoting');
+  });
+});
+
+describe('parts', () => {
+  it('are as uneven as their lists say, in bytes and in entries', () => {
+    const at = scratch();
+    for (const [name, size] of Object.entries({ a: 1, b: 2, c: 3 })) writeFileSync(join(at, name), 'x'.repeat(size));
+    mkdirSync(join(at, 'd'));
+    writeFileSync(join(at, 'list.1'), 'a\nc\n');
+    writeFileSync(join(at, 'list.2'), `${join(at, 'b')}\nd\n`);
+    writeFileSync(join(at, 'list.3'), `c\na\nb\nd\n`);
+    writeFileSync(join(at, 'other.1'), `a\n`);
+    expect(unevenness(join(at, 'list'), at)).toEqual({ bytes: 3, entries: 2 });
   });
 });
 
