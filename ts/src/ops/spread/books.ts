@@ -117,7 +117,7 @@ export class Books {
       this.#conversions.set(extension, sum);
     }
     await this.tell(
-      this.directory.failures(part, attempt),
+      total(failureKinds) > 0 ? this.directory.failures(part, attempt) : [],
       failureKinds,
       // What others of this run have not finished yet is nothing to tell; what comes last sees what is left of any run.
       notes.filter(({ kind }) => kind !== 'foreign-staging').map((note) => restore(note)),

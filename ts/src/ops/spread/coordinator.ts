@@ -94,6 +94,8 @@ export class Coordinator implements NativeJob {
       const plan = await this.#plan(there);
       if (plan === undefined) return this.#interrupted();
       await this.#work(plan);
+      // What is removed in the end is not looked for by another attempt at its part.
+      this.#directory.keepStates();
       const report = await this.#operation.finish(this.#stage(plan));
       if (this.#stopping === 'no') await this.#leave(report);
       return report;

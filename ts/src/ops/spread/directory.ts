@@ -420,6 +420,11 @@ export class RunDirectory implements WorkerRun {
     return standings;
   }
 
+  /** The states that are there stay: before, what the power takes back is a part that is done again. */
+  keepStates(): void {
+    this.#sync('states');
+  }
+
   /** The parts that have their state. */
   settled(): number[] {
     const parts = this.#names('states').flatMap((name) => (/^\d+$/.test(name) ? [Number(name)] : []));
@@ -471,7 +476,6 @@ export class RunDirectory implements WorkerRun {
     this.#write(written, JSON.stringify(state));
     try {
       linkSync(this.#in(written), this.#in(name));
-      this.#sync('states');
       return true;
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
@@ -554,8 +558,8 @@ export async function* lines(path: string, terminator: number, unended: boolean)
   // What is open already may be a socket, which has no path.
   const [, open] = /^\/(?:dev|proc\/self)\/fd\/(\d+)$/.exec(path === '/dev/stdin' ? '/dev/fd/0' : path) ?? [];
   const from = open === undefined ? {} : { fd: Number(open), autoClose: false };
-  const chunks: AsyncIterable<Buffer> = createReadStream(toBytes(path), from);
   try {
+    const chunks: Chunks = open === undefined ? chunksOf(path) : createReadStream(toBytes(path), from);
     for await (const chunk of chunks) {
       const bytes = rest.length > 0 ? Buffer.concat([rest, chunk]) : chunk;
       let begin = 0;
@@ -587,6 +591,17 @@ export function tagOf({ made, source, destination }: Pick<Plan, 'made' | 'source
 /** The digest of a list. */
 export async function digestOf(path: string): Promise<string> {
   const hash = createHash('sha256');
-  for await (const chunk of createReadStream(toBytes(path))) hash.update(chunk as Buffer);
+  for await (const chunk of chunksOf(path)) hash.update(chunk);
   return hash.digest('hex');
+}
+
+/** Bytes of a file that are read at once. */
+const AT_ONCE = 64 * 1024;
+
+type Chunks = Iterable<Buffer> | AsyncIterable<Buffer>;
+
+/** The bytes of a file. Of what is small they are read at once: a stream takes longer than that, and there may be many. */
+function chunksOf(path: string): Chunks {
+  const about = statSync(toBytes(path));
+  return about.isFile() && about.size <= AT_ONCE ? [readFileSync(toBytes(path))] : createReadStream(toBytes(path));
 }

@@ -8,6 +8,7 @@ import { createHash, type Hash } from 'node:crypto';
 import { closeSync, openSync, writeSync } from 'node:fs';
 import { lstat, open, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setImmediate as turn } from 'node:timers/promises';
 import { makeDirectories } from '../../journal/store.js';
 import { fromBytes, toBytes } from '../../names.js';
 import type { EntryKind, NativeFailure, NativePart, NativeShare, NativeSizeClass } from '../../native/events.js';
@@ -165,6 +166,8 @@ export async function plan(
   // The largest come first, and those of one size in their order.
   lists.sort((one, other) => other.cost - one.cost);
   for (const { path } of interrupted ? [] : lists) {
+    // There may be many of them, and signals to hear meanwhile.
+    await turn();
     const list = new List(directory.list(parts.length + 1));
     const big: { name: Buffer; size: number; length: number }[] = [];
     let bytes = 0;
