@@ -1,5 +1,7 @@
 /** Who may work on what: the protocol in all its interleavings, the schedule of a large run, and how fast hosts are. */
 import { execFileSync } from 'node:child_process';
+import { readdirSync, truncateSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it, vi } from 'vitest';
 import {
@@ -14,6 +16,7 @@ import {
   Watch,
 } from '../../src/ops/spread/protocol.js';
 import { Rates } from '../../src/ops/spread/rates.js';
+import { scratch } from '../rig.js';
 
 // Each of them starts many processes, which take their time on a small shared machine.
 vi.setConfig({ testTimeout: 120_000 });
@@ -305,6 +308,38 @@ describe('the simulation', () => {
     expect(first).toMatch(/^entries, workers, parts +10,000,000, 40, 640$/m);
     expect(first).toMatch(/^workers that died +[1-9]/m);
     expect(first).toMatch(/^states made +640$/m);
+  });
+
+  it('takes the parts that the planner makes of a tree, a file in ranges too, and measures a run directory', () => {
+    const tree = scratch();
+    for (let file = 0; file < 100; file += 1) writeFileSync(join(tree, `f${file}`), '');
+    writeFileSync(join(tree, 'big'), '');
+    truncateSync(join(tree, 'big'), 1 << 28);
+    const script = fileURLToPath(new URL('../../../scripts/scale', import.meta.url));
+    const place = scratch();
+    const args = [
+      '--plan',
+      tree,
+      '--measure',
+      place,
+      '--steps',
+      '20',
+      '--workers',
+      '4',
+      '--entries',
+      '1e6',
+      '--dead',
+      '0',
+    ];
+    const said = execFileSync(process.execPath, [script, ...args]).toString();
+    // The directory itself is an entry.
+    expect(said).toMatch(/^planned: 102 entries, /m);
+    for (const what of ['a lease', 'a state', 'a beat', 'a name in a look'])
+      expect(said).toMatch(new RegExp(`^measured: ${what}, [0-9.]+ us$`, 'm'));
+    const parts = Number(/^entries, workers, parts +1,000,000, 4, (\d+)$/m.exec(said)?.[1]);
+    expect(parts).toBeGreaterThan(64);
+    expect(said).toContain(`states made${' '.repeat(37)}${parts}\n`);
+    expect(readdirSync(place)).toEqual([]);
   });
 });
 
