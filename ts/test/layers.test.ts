@@ -106,6 +106,7 @@ const ROOMS = [
     'ops/mapping',
     'ops/queue',
     'ops/folds',
+    'ops/within',
     'ops/verify/repair',
   ],
   ...['program', 'ssh', 'list', 'planned', 'tool', 'rsync', 'rclone', 'bulkhaul'].map((room) => `ops/transfer/${room}`),
@@ -148,7 +149,7 @@ const ROOMS = [
     'stores',
     'verbs',
   ].map((room) => `cli/${room}`),
-  ...['added', 'help', 'console', 'settings', 'frame', 'places', 'glob', 'compression', 'migration'].map(
+  ...['added', 'help', 'console', 'settings', 'frame', 'glob', 'compression', 'migration'].map(
     (room) => `cli/dropin/${room}`,
   ),
   ...HPCP.map((room) => `cli/dropin/hpcp/${room}`),

@@ -39,6 +39,7 @@ import type { Crew } from './spread/operation.js';
 import { removalCheck, type Task } from './spread/task.js';
 import { Whole } from './spread/whole.js';
 import { checkHost } from './transfer/ssh.js';
+import { real, ruleOf, within } from './within.js';
 
 export type { Crew } from './spread/operation.js';
 
@@ -203,6 +204,12 @@ async function prepareTask(given: SpreadTask): Promise<Prepared> {
   });
 }
 
+/** What of the run's own is in the trees, by the names that it has there. */
+function ownNames(trees: readonly string[], paths: readonly string[]): string[] {
+  const names = trees.map(real).flatMap((tree) => paths.flatMap((path) => within(tree, real(path)) ?? []));
+  return [...new Set(names)].sort();
+}
+
 /** What works on a tree is not in it. */
 function refuseWithin(source: string, paths: readonly string[]): void {
   const inside = paths.find((path) => `${path}/`.startsWith(`${source}/`));
@@ -257,7 +264,10 @@ async function prepareSpreadCopy(given: SpreadOptions): Promise<Prepared> {
   return prepared(journal, async () => {
     const { directory: _, journal: __, destination: ___, ...run } = asked;
     const { path, goesOn, lasting } = placeOf(asked, journal?.journal?.id);
-    const whole = { ...run, source: places.source, path, goesOn, lasting };
+    const own = path === '' ? [] : ownNames([places.source, places.destination], [path, ...(journal?.files ?? [])]);
+    // The names of a list are meant as they are.
+    const exclude = asked.filesFrom === undefined ? [...own.map(ruleOf), ...(run.exclude ?? [])] : [];
+    const whole = { ...run, exclude, own, source: places.source, path, goesOn, lasting };
     return new Coordinator(whole, new Copying(asked, places.destination));
   });
 }

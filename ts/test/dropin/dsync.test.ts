@@ -180,11 +180,14 @@ describe.runIf(RSYNC)('rsync', () => {
 
   it('leaves its own working directory out, wherever it is', async () => {
     const { at, dsync } = tree(['a']);
-    const { code, stderr } = await dsync('-n', '2', '--working-dir', at('s/sub/[w]'), 's', 'd');
-    expect(stderr).toContain('left out, because dsync works there: sub/[w]\n');
-    expect([code, existsSync(at('s/sub/[w]')), existsSync(at('d/sub/[w]')), existsSync(at('d/sub/a'))]).toEqual([
-      ...[0, true, false, true],
-    ]);
+    for (const own of ['[w]', 'w\\', '\\*']) {
+      const { code, stderr } = await dsync('-n', '2', '--working-dir', at('s/sub', own), 's', 'd');
+      expect(stderr).toContain(`left out, because dsync works there: sub/${own}\n`);
+      expect([code, existsSync(at('s/sub', own)), existsSync(at('d/sub', own)), existsSync(at('d/sub/a'))]).toEqual([
+        ...[0, true, false, true],
+      ]);
+      rmSync(at('s/sub', own), { recursive: true });
+    }
   });
 
   it('--no-fpart deals out what is at the top, hidden entries too', async () => {
@@ -346,6 +349,37 @@ describe.runIf(RSYNC)('rsync', () => {
       'top',
     ]);
   });
+
+  it.runIf(process.getuid?.() === 0)(
+    'what can not be read is named, in the plan and after it, and the rest comes',
+    async () => {
+      const { at, cwd, env } = tree(['a']);
+      mkdirSync(at('s/closed/in'), { recursive: true });
+      writeFileSync(at('s/secret'), 'secret');
+      for (const name of ['closed', 'secret']) chmodSync(at('s', name), 0);
+      for (const [name, mode] of [
+        ['.', 0o777],
+        ['s/sub/deep', 0o755],
+      ] as const)
+        chmodSync(at(name), mode);
+      const nobody = ['--reuid=65534', '--regid=65534', '--clear-groups'];
+      const dsync = [process.execPath, executable, 'dsync', '-n', '2', '--working-dir', at('w')];
+      const as = (...more: string[]) =>
+        program('setpriv', [...nobody, ...dsync, ...more, 's', 'd'], { cwd, env: env() });
+      const { code, stderr } = await as();
+      expect(code).toBe(23);
+      expect(stderr).toMatch(new RegExp(`^dsync: open ${at('s')}/closed: Permission denied`, 'm'));
+      expect(stderr).toMatch(new RegExp(`^dsync: rsync ${at('s')}/secret: .*Permission denied`, 'm'));
+      expect(stderr).toContain('INCOMPLETE: ');
+      expect(existsSync(at('d/sub/a'))).toBe(true);
+      // Parts that are taken again are no more whole than they were.
+      const again = await as('--reuse');
+      expect([again.code, again.stderr]).toEqual([
+        23,
+        expect.stringContaining('dsync: 1 entry could not be read when the parts were cut\n'),
+      ]);
+    },
+  );
 
   it('a part that fails as a whole is told, and the others go on', async () => {
     const { at, cwd, env } = tree();

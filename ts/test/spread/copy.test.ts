@@ -24,8 +24,20 @@ import { attempt } from '../../src/ops/spread/protocol.js';
 import { copyRange, discard, type Range } from '../../src/ops/spread/range.js';
 import type { SpreadOptions } from '../../src/ops/spread.js';
 import { Ledger } from '../../src/ops/transfer/ledger.js';
-import { bigTree, differences, entriesOf, MAIN, MIB, planOf, same, spread, summaryOf, tree } from '../rig/spread.js';
-import { run, scratch } from '../rig.js';
+import {
+  bigTree,
+  contentOf,
+  differences,
+  entriesOf,
+  MAIN,
+  MIB,
+  planOf,
+  same,
+  spread,
+  summaryOf,
+  tree,
+} from '../rig/spread.js';
+import { type Run, run, scratch } from '../rig.js';
 
 // Each of them starts many processes, which take their time on a small shared machine.
 vi.setConfig({ testTimeout: 120_000 });
@@ -86,6 +98,62 @@ describe('copy --workers', () => {
     const { code, stderr } = await run(words);
     expect([code, existsSync(join(destination, 'x')), existsSync(join(destination, 'a/f1'))]).toEqual([3, true, true]);
     expect(stderr).toContain('NOT REMOVED');
+  });
+
+  it('counts what stays of what is extra as one process does', async () => {
+    const [source, destination, alone] = [tree(), join(scratch(), 'copy'), join(scratch(), 'alone')];
+    // Of another host, so that nobody knows whether it is still worked on.
+    const unfinished = '.bh-01234567-0123456789abcdef';
+    writeFileSync(join(source, 'a', unfinished), 'in the source');
+    for (const to of [destination, alone]) {
+      mkdirSync(join(to, 'gone'), { recursive: true });
+      mkdirSync(join(to, 'kept/deep'), { recursive: true });
+      mkdirSync(join(to, 'begun'));
+      writeFileSync(join(to, 'kept/deep/x.keep'), 'x');
+      writeFileSync(join(to, 'begun', unfinished), 'in the destination');
+    }
+    const words = ['copy', '--json', '--delete', '--exclude', '*.keep', `${source}/`];
+    const [one, several] = [await run([...words, alone]), await run([...words, '--workers', '2', destination])];
+    const told = (done: Run) => {
+      const { extras, accounted, outcomes, skipped } = summaryOf(done);
+      // One process has found in the source what no part has.
+      const { 'staging-name': begun = 0, ...others } = skipped;
+      return { code: done.code, extras, accounted, removed: outcomes.removed, begun, others };
+    };
+    expect(told(one)).toEqual({ ...told(several), begun: 2 });
+    expect(told(several)).toMatchObject({ code: 0, accounted: true, removed: 1, begun: 1, others: { 'not-empty': 3 } });
+  });
+
+  it('neither copies nor removes its run, where that is kept in one of the trees', async () => {
+    const [source, destination, state] = [tree(), join(scratch(), 'copy'), scratch()];
+    mkdirSync(join(destination, 'extra'), { recursive: true });
+    const note = (names: string) => `left out, because the run is kept there: ${names}`;
+    const copied = async (...more: string[]) => {
+      const words = ['copy', '--json', '--workers', '2', '--parts', '5', '--delete', ...more];
+      const done = await run([...words, `${source}/`, destination]);
+      const { complete, notes } = summaryOf(done);
+      return [done.code, complete, notes.map(({ message }: { message: string }) => message)];
+    };
+    const own = join(source, 'ru[n');
+    expect(await copied('--state-dir', state, '--run-dir', own)).toEqual([0, true, [note('ru[n')]]);
+    expect([existsSync(join(own, 'final.json')), existsSync(join(destination, 'ru[n'))]).toEqual([true, false]);
+    rmSync(own, { recursive: true });
+    const other = join(destination, 'run');
+    expect(await copied('--state-dir', state, '--run-dir', other)).toEqual([0, true, [note('run')]]);
+    expect(existsSync(join(other, 'final.json'))).toBe(true);
+    rmSync(other, { recursive: true });
+    // The journal is there too, and the run in it goes with its end.
+    for (const tree of [source, destination]) {
+      const names = ['finished', 'journal.jsonl', 'lease', 'run'].map((name) => `state/jobs/ID/${name}`).join(', ');
+      const [code, complete, notes] = await copied('--state-dir', join(tree, 'state'));
+      const shown = notes.map((message: string) => message.replaceAll(/spread-[0-9a-f]{8}/g, 'ID'));
+      expect([code, complete, shown]).toEqual([0, true, [note(names)]]);
+      const [job = ''] = readdirSync(join(tree, 'state/jobs'));
+      expect(readdirSync(join(tree, 'state/jobs', job))).toContain('journal.jsonl');
+      for (const each of [source, destination]) rmSync(join(each, 'state'), { recursive: true, force: true });
+    }
+    expect(existsSync(join(destination, 'extra'))).toBe(false);
+    expect(contentOf(destination)).toBe(contentOf(source));
   });
 
   it('makes nothing in a dry run, and prints the parts and the commands', async () => {

@@ -13,7 +13,7 @@ import { join } from 'node:path';
 import { BulkhaulError } from '../../error.js';
 import { movedOf, type Report, type Snapshot } from '../../events.js';
 import { type Holder, Lease } from '../../journal/lease.js';
-import { toBytes } from '../../names.js';
+import { display, toBytes } from '../../names.js';
 import type { NativeReport, NativeSnapshot } from '../../native/events.js';
 import type { Limits } from '../../native/options.js';
 import { loadAddon, type NativeJob } from '../../native.js';
@@ -89,6 +89,9 @@ export class Coordinator implements NativeJob {
       const there = this.#there();
       if (there === undefined) await this.#clear();
       await this.#check(this.#directory);
+      const { own = [] } = this.#run;
+      if (own.length > 0)
+        this.#books.note('run', `left out, because the run is kept there: ${own.map(display).join(', ')}`);
       const beside = await this.#operation.prepare();
       await this.#muster(beside);
       const plan = await this.#plan(there);

@@ -172,9 +172,21 @@ export class Copying implements Operation {
   }
 }
 
+/** Why what is extra may stay. */
+const STAYING = ['not-empty', 'other-file-system', 'in-use', 'vanished', 'staging-name'] as const;
+
 /** The whole of both trees was looked at: what came or changed after the plan was made is copied now, and counts. */
-function countAll({ books, plan }: Stage, { found, outcomes, files, directories }: Report): void {
+function countAll({ books, plan }: Stage, { found, outcomes, files, directories, skipped, extras }: Report): void {
   const { ledger } = books;
+  // Names of unfinished entries are passed over in a source too, where they are nothing that a plan has.
+  const staying: Record<string, number> = {};
+  let stays = 0;
+  for (const reason of STAYING) {
+    const many = Math.min(skipped[reason] ?? 0, Math.max(0, extras - outcomes.removed - stays));
+    if (many > 0) staying[reason] = many;
+    stays += many;
+  }
+  ledger.settle({ skipped: { all: stays, file: 0, directory: 0 } }, staying);
   const counts = Object.entries(outcomes).flatMap(([name, many]): [Outcome, Count][] => {
     const outcome = name as Outcome;
     const others = many - directories[outcome];
@@ -187,7 +199,7 @@ function countAll({ books, plan }: Stage, { found, outcomes, files, directories 
   ledger.settleDirectories(
     Object.fromEntries(Object.entries(directories).map(([name, all]) => [name, { all, file: 0, directory: all }])),
   );
-  const there = outcomes.skipped - directories.skipped;
+  const there = outcomes.skipped - directories.skipped - stays;
   const late = total(found) - found.directory - there;
   if (late > 0 || found.directory !== plan.found.directory)
     books.note('run', `entries came, went or changed after the plan was made: ${late} were copied in the end`);

@@ -50,6 +50,8 @@ export interface Run extends Omit<Crew, 'directory'>, Omit<JobOptions, 'journal'
   filesFrom?: { path: PathLike; nul: boolean };
   /** For temporary files without a name. Default: memory is used. */
   spillDirectory?: PathLike;
+  /** What of the run's own is in the trees, by the names that it has there: rules leave it out. Default: nothing. */
+  own?: readonly string[];
   /** What the caller has open meanwhile. Default: nothing. */
   inUse?: readonly PathLike[];
   /** The run directory; empty in a dry run. */

@@ -23,6 +23,7 @@ import { rsync } from '../../../ops/transfer/rsync.js';
 import { ask, checkHost } from '../../../ops/transfer/ssh.js';
 import type { Tool } from '../../../ops/transfer/tool.js';
 import { transfer } from '../../../ops/transfer.js';
+import { real, ruleOf, within } from '../../../ops/within.js';
 import type { Listener } from '../../../report/follow.js';
 import { summaryText } from '../../../report/summary.js';
 import { count } from '../../../report/units.js';
@@ -32,7 +33,6 @@ import type { Ended } from '../../recorded.js';
 import { type CommonSettings, type Context, neededSpillDirectory, PROGRAM, runJob } from '../../run.js';
 import { elsewhere, parseRate } from '../../values.js';
 import { Console } from '../console.js';
-import { real, within } from '../places.js';
 import { journaled, watched } from '../settings.js';
 import { type DsyncCall, isElsewhere } from './flags.js';
 import { type Cut, deal, nameOf, type Plan, Plans, someOf, type Top, topOf } from './plan.js';
@@ -327,7 +327,7 @@ class Dsync {
     const options: PartitionOptions = {
       sources: cut.source.replace(/\/*$/, '/'),
       parts: cut.parts,
-      exclude: cut.leftOut.map((path) => `/${path.replace(/[\\*?[]/g, '\\$&')}`),
+      exclude: cut.leftOut.map(ruleOf),
       format: 'jsonl',
       template: join(plans.directory, 'listed'),
       replace: true,

@@ -16,7 +16,7 @@ import { gather } from '../../../ops/transfer/planned.js';
 import { rsync } from '../../../ops/transfer/rsync.js';
 import { ask } from '../../../ops/transfer/ssh.js';
 import { transfer } from '../../../ops/transfer.js';
-import { real, within } from '../places.js';
+import { real, ruleOf, within } from '../../../ops/within.js';
 
 /** A copy, as asked for. */
 export interface RsyncCopy {
@@ -66,7 +66,7 @@ export async function copyWithRsync(crew: Crew, options: RsyncCopy): Promise<voi
       partition({
         sources: source.replace(/\/*$/, '/'),
         parts: jobs,
-        exclude: own.map((path) => toBytes(`/${path.replace(/[\\*?[]/g, '\\$&')}`)),
+        exclude: own.map((path) => toBytes(ruleOf(path))),
         format: 'jsonl',
         template: join(scratch, 'listed'),
         replace: true,

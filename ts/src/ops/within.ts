@@ -1,7 +1,7 @@
-/** Where paths lead, as far as a drop-in has to know before anything is made: a path in, its place or its name in another out. */
+/** Where paths lead, as far as somebody has to know before anything is made: a path in, its place or its name in another out. */
 import { realpathSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
-import { fromBytes, toBytes } from '../../names.js';
+import { fromBytes, toBytes } from '../names.js';
 
 /** A path without links, as far as it exists. */
 export function real(path: string): string {
@@ -17,4 +17,9 @@ export function real(path: string): string {
 export function within(directory: string, path: string): string | undefined {
   const name = relative(directory, path);
   return name === '' || name === '..' || name.startsWith('../') ? undefined : name;
+}
+
+/** The rule of rsync's form that means this name below the top, and nothing else: a backslash counts where there is a wildcard. */
+export function ruleOf(name: string): string {
+  return `/${/[*?[]/.test(name) ? name.replace(/[\\*?[]/g, '\\$&') : name}`;
 }
