@@ -1,9 +1,9 @@
 import { describe, expect, it, vi } from 'vitest';
 import { BulkhaulError } from '../src/error.js';
 import type { JobEvent } from '../src/events.js';
-import type { NativeEntryEvent, NativeNote } from '../src/native/events.js';
+import type { NativeEntryEvent, NativeEvent, NativeNote } from '../src/native/events.js';
 import { copy } from '../src/ops/copy.js';
-import { Job, JobError } from '../src/ops/job.js';
+import { follow, Job, JobError } from '../src/ops/job.js';
 import { FakeNative, scratch } from './rig.js';
 
 const note = (path: string): NativeNote => ({
@@ -32,6 +32,28 @@ async function collect(job: Job): Promise<JobEvent[]> {
   for await (const event of job) events.push(event);
   return events;
 }
+
+describe('a job of the addon', () => {
+  it('is asked for its events before it runs: what nobody has asked for is not told', async () => {
+    const order: string[] = [];
+    class Watched extends FakeNative {
+      override run() {
+        order.push('run');
+        return super.run();
+      }
+      override nextEvents() {
+        order.push('events');
+        return super.nextEvents();
+      }
+    }
+    const told: NativeEvent[] = [];
+    const take = (event: NativeEvent) => void told.push(event);
+    await follow(new Watched({ events: [[note('a')], [note('b')]] }), take);
+    expect([order.slice(0, 2), told.length]).toEqual([['events', 'run'], 2]);
+    const fails = new Watched({ events: [[note('a')]], error: new Error('it does not begin') });
+    await expect(follow(fails, take)).rejects.toThrow('it does not begin');
+  });
+});
 
 describe('a job', () => {
   it('is a promise of its report, also when nobody reads its events', async () => {

@@ -26,7 +26,7 @@ import { copyRaw, digestOf } from './disk/raw.js';
 import { SNAPSHOT, type Snapshot, snapshotOf } from './disk/snapshot.js';
 import { throwaway } from './disk/table.js';
 import { errand } from './errand.js';
-import { Job } from './job.js';
+import { follow, Job } from './job.js';
 import { type MappedCopyOptions, prepareCopy } from './mapping.js';
 import { Ledger, total } from './transfer/ledger.js';
 
@@ -494,15 +494,9 @@ class Cloning implements NativeJob {
   /** Runs a job of the engine, and takes its events. */
   async #run(job: NativeJob, take: (event: NativeEvent) => void | Promise<void>): Promise<NativeReport> {
     this.#current = job;
-    const follow = async () => {
-      for (let batch = await job.nextEvents(); batch.length > 0; batch = await job.nextEvents()) {
-        for (const event of batch) await take(event);
-      }
-    };
     try {
       if (this.#stopping) job.cancel(this.#abort.signal.aborted);
-      const [report] = await Promise.all([job.run(), follow()]);
-      return report;
+      return await follow(job, take);
     } finally {
       const { readBytes, workedEntries } = job.peek();
       this.#read += readBytes;

@@ -52,6 +52,23 @@ export interface Prepared {
   journal?: Journaling | undefined;
 }
 
+/**
+ * Runs a job of the addon to its end, and takes its events: they are asked for before it runs, because what nobody has asked for
+ * is not told. Rejects with what the job rejects with, when all were taken.
+ */
+export async function follow(
+  native: NativeJob,
+  take: (event: NativeEvent) => void | Promise<void>,
+): Promise<NativeReport> {
+  const first = native.nextEvents();
+  const running = native.run();
+  running.catch(() => undefined);
+  for (let batch = await first; batch.length > 0; batch = await native.nextEvents()) {
+    for (const event of batch) await take(event);
+  }
+  return running;
+}
+
 /** A job of the addon that was told to run. */
 interface Begun {
   native: NativeJob;

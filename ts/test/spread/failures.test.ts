@@ -8,7 +8,10 @@ import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import type { JobEvent } from '../../src/events.js';
+import type { NativePart } from '../../src/native/events.js';
+import type { NativeJob } from '../../src/native.js';
 import { type PartState, RunDirectory } from '../../src/ops/spread/directory.js';
+import { plan, planner } from '../../src/ops/spread/plan.js';
 import { attempt, type Ending, type Step } from '../../src/ops/spread/protocol.js';
 import { boot } from '../../src/ops/spread/worker.js';
 import { copy, deedful, entriesOf, leasesOf, MAIN, planOf, same, spread, summaryOf, tree } from '../rig/spread.js';
@@ -39,6 +42,33 @@ it('tells all failures of a part as one process tells them: path, operation, num
   expect([exitCode, failureKinds, outcomes.failed]).toEqual([23, { permission: many }, many]);
   expect(failures).toHaveLength(many);
   expect(failures).toEqual(await told(copy({ sources: `${source}/`, destination })));
+});
+
+describe('a plan', () => {
+  it('of which a part is lost is none', async () => {
+    const [source, room] = [tree(), new RunDirectory(join(scratch(), 'run'))];
+    room.make();
+    const division = {
+      source,
+      contents: true,
+      rules: [],
+      oneFileSystem: false,
+      named: undefined,
+      parts: 3,
+      workers: 1,
+    };
+    const native = await planner({ ...division, spillDirectory: undefined, dryRun: false }, room);
+    // Somebody has not heard of one of its lists.
+    const forget = ({ path, ...event }: NativePart) => (event.number === 2 ? event : { path, ...event });
+    const job = {
+      run: () => native.run(),
+      nextEvents: async () =>
+        (await native.nextEvents()).map((event) => (event.type === 'part' ? forget(event as NativePart) : event)),
+    };
+    const planned = plan(job as NativeJob, room, { named: [], ranges: false, below: false }, () => undefined);
+    await expect(planned).rejects.toThrow(/^the planner has put \d+ entries into its lists, and \d+ are there$/);
+    expect(room.isThere()).toBe(false);
+  });
 });
 
 describe('a worker that dies', () => {

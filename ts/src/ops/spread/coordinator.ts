@@ -19,7 +19,7 @@ import type { Limits } from '../../native/options.js';
 import { loadAddon, type NativeJob } from '../../native.js';
 import { verdictOf } from '../../verdict.js';
 import { pathBytes, pathText, pick } from '../arguments.js';
-import type { Job } from '../job.js';
+import { follow, type Job } from '../job.js';
 import { total } from '../transfer/ledger.js';
 import { Books } from './books.js';
 import { muster } from './check.js';
@@ -259,13 +259,7 @@ export class Coordinator implements NativeJob {
   async #listen(native: NativeJob): Promise<NativeReport> {
     native.setStallTimeout(this.#stallTimeout);
     if (this.#stopping !== 'no') native.cancel(this.#stopping === 'now');
-    const running = native.run();
-    // It is told when the events have ended.
-    running.catch(() => undefined);
-    for (let batch = await native.nextEvents(); batch.length > 0; batch = await native.nextEvents()) {
-      for (const event of batch) await this.#books.ledger.tell(event);
-    }
-    return running;
+    return follow(native, (event) => this.#books.ledger.tell(event));
   }
 
   /** Finds out which hosts can have workers. `beside`: a directory that all of them have to see the same of. */

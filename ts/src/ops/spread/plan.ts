@@ -9,11 +9,13 @@ import { closeSync, openSync, writeSync } from 'node:fs';
 import { lstat, open, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setImmediate as turn } from 'node:timers/promises';
+import { BulkhaulError } from '../../error.js';
 import { makeDirectories } from '../../journal/store.js';
 import { fromBytes, toBytes } from '../../names.js';
 import type { EntryKind, NativeFailure, NativePart, NativeShare, NativeSizeClass } from '../../native/events.js';
 import type { NativePartitionOptions } from '../../native/options.js';
 import { loadAddon, type NativeJob } from '../../native.js';
+import { follow } from '../job.js';
 import { lines, NEWLINE, type PlannedPart, type RunDirectory, type Stored, store, TOGETHER } from './directory.js';
 import { LEAST_RANGE, MOST_RANGE } from './range.js';
 
@@ -143,18 +145,13 @@ export async function plan(
   const found = { file: 0, directory: 0, symlink: 0, fifo: 0, socket: 0, block: 0, char: 0 };
   const lists: { path: string; cost: number }[] = [];
   const failures: NativeFailure[] = [];
-  const running = job.run();
-  // It is told when the events have ended.
-  running.catch(() => undefined);
-  for (let batch = await job.nextEvents(); batch.length > 0; batch = await job.nextEvents()) {
-    for (const event of batch) {
-      if (event.type === 'error' && failures.push(event) >= TOGETHER) directory.fail(0, 0, failures.splice(0));
-      if (event.type === 'part' && event.path) lists.push({ path: fromBytes(event.path), cost: event.cost });
-      if (event.type === 'error' || event.type === 'part') await told(event);
-    }
-  }
+  const report = await follow(job, async (event) => {
+    if (event.type === 'error' && failures.push(event) >= TOGETHER) directory.fail(0, 0, failures.splice(0));
+    if (event.type === 'part' && event.path) lists.push({ path: fromBytes(event.path), cost: event.cost });
+    if (event.type === 'error' || event.type === 'part') await told(event);
+  });
   directory.fail(0, 0, failures);
-  const { failureKinds, interrupted, sizes, heaviest } = await running;
+  const { failureKinds, interrupted, sizes, heaviest } = report;
   const parts: PlannedPart[] = [];
   const directories = new List(directory.directories);
   for (const name of named) {
@@ -163,6 +160,7 @@ export async function plan(
   }
   // What a list names counts, whether it is there or not.
   found.file += failureKinds.missing ?? 0;
+  let listed = 0;
   // The largest come first, and those of one size in their order.
   lists.sort((one, other) => other.cost - one.cost);
   for (const { path } of interrupted ? [] : lists) {
@@ -174,6 +172,7 @@ export async function plan(
     const groups = new Set<number>();
     for await (const line of lines(path, NEWLINE, false)) {
       const { path, pathBase64, kind, size = 0, linkGroup, ranges: cut } = JSON.parse(line.toString()) as Listed;
+      listed += 1;
       found[kind] += 1;
       const whole = pathBase64 === undefined ? Buffer.from(path) : Buffer.from(pathBase64, 'base64');
       const name = below ? rest(whole) : whole;
@@ -190,6 +189,12 @@ export async function plan(
     if (list.entries > 0) parts.push({ entries: list.entries, bytes, digest });
     for (const file of big) parts.push(...inRanges(file, parts.length + 1, directory));
   }
+  const { entries = listed } = report.parts ?? {};
+  if (listed !== entries && !interrupted)
+    throw new BulkhaulError(
+      'INTERNAL',
+      `the planner has put ${entries} entries into its lists, and ${listed} are there`,
+    );
   const digest = directories.end();
   await keepAll([directory.directories, ...parts.map((_, place) => directory.list(place + 1))]);
   for (const name of ['plan', 'plan.names'])

@@ -21,6 +21,7 @@ import type {
 } from '../../native/events.js';
 import type { Limits, NativeVerifyOptions } from '../../native/options.js';
 import type { NativeJob } from '../../native.js';
+import { follow } from '../job.js';
 import { EventQueue } from '../queue.js';
 
 /** What a repair is made of. */
@@ -177,13 +178,7 @@ export class RepairingJob implements NativeJob {
     if (this.#limits !== undefined) job.setLimits(this.#limits);
     job.setStallTimeout(this.#stallTimeout);
     if (this.#cancelled !== undefined) job.cancel(this.#cancelled);
-    const read = async () => {
-      for (let batch = await job.nextEvents(); batch.length > 0; batch = await job.nextEvents()) {
-        for (const event of batch) await take(event);
-      }
-    };
-    const [, report] = await Promise.all([read(), job.run()]);
-    return report;
+    return follow(job, take);
   }
 
   /** What the verification found, and what became of it. */
