@@ -27,6 +27,7 @@ import { Ledger } from '../../src/ops/transfer/ledger.js';
 import {
   bigTree,
   contentOf,
+  deedful,
   differences,
   entriesOf,
   MAIN,
@@ -98,6 +99,47 @@ describe('copy --workers', () => {
     const { code, stderr } = await run(words);
     expect([code, existsSync(join(destination, 'x')), existsSync(join(destination, 'a/f1'))]).toEqual([3, true, true]);
     expect(stderr).toContain('NOT REMOVED');
+  });
+
+  it('puts what it copies in the place of what is of another kind, with --delete, as one process does', async () => {
+    const [source, destination, alone] = [tree(), join(scratch(), 'copy'), join(scratch(), 'alone')];
+    for (const to of [destination, alone]) {
+      mkdirSync(join(to, 'a/f1/deep'), { recursive: true });
+      writeFileSync(join(to, 'a/f1/deep/x'), 'x');
+      writeFileSync(join(to, 'b'), 'where a directory comes');
+      symlinkSync('a', join(to, 'private'));
+    }
+    const words = ['copy', '--json', '--verify', `${source}/`];
+    const told = (done: Run) => {
+      const { complete, accounted, extras, outcomes, found } = summaryOf(done);
+      return { code: done.code, complete, accounted, extras, outcomes, found };
+    };
+    const workers = ['--workers', '2', '--parts', '7'];
+    // Nothing goes that nobody said should.
+    expect((await run([...words, ...workers, destination])).code).toBe(23);
+    expect(existsSync(join(destination, 'a/f1/deep/x'))).toBe(true);
+    for (const each of ['c', 'd']) expect(existsSync(join(destination, 'b', each))).toBe(false);
+    const held = await run([...words, ...workers, '--delete', '--max-delete', '1', destination]);
+    expect([held.code, summaryOf(held).accounted]).toEqual([3, true]);
+    const several = told(await run([...words, ...workers, '--delete', destination]));
+    expect(several).toMatchObject({ code: 0, complete: true, accounted: true, outcomes: { removed: 5 } });
+    same(source, destination);
+    expect((await run([...words, '--delete', alone])).code).toBe(0);
+    same(alone, destination);
+    // Where something else is wrong too nothing goes, and what is in the way is named.
+    rmSync(join(destination, 'b'), { recursive: true });
+    writeFileSync(join(destination, 'b'), 'in the way');
+    const program = deedful(`rmSync('${join(source, 'a/f2')}', { force: true });`);
+    const report = await spread({
+      ...{ source: `${source}/`, destination, workers: 1, parts: 9, directory: join(scratch(), 'run'), program },
+      removeExtra: true,
+    });
+    expect([report.accounted, report.failureKinds.vanished, report.withheld.length]).toEqual([true, 1, 1]);
+    expect(report.failureKinds.conflict).toBeGreaterThan(0);
+    expect(report.failures.filter(({ kind }) => kind === 'conflict').map(({ path }) => path)).toContain(
+      join(destination, 'b'),
+    );
+    expect(readFileSync(join(destination, 'b'), 'utf8')).toBe('in the way');
   });
 
   it('counts what stays of what is extra as one process does', async () => {

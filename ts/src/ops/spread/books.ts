@@ -6,8 +6,9 @@
  */
 
 import { toBytes } from '../../names.js';
-import type { NativeFailure, NativeNote, NativeReport } from '../../native/events.js';
+import type { NativeFailure, NativeNote, NativeReport, Outcome } from '../../native/events.js';
 import { Ledger, total } from '../transfer/ledger.js';
+import type { Count } from '../transfer/tally.js';
 import {
   type Conversion,
   digestOf,
@@ -41,6 +42,8 @@ export interface Manner {
   readonly tellsAll: boolean;
   /** What goes through a worker is read, and not copied. */
   readonly reads: boolean;
+  /** Where something of another kind has a name, whoever comes last may remove that, and does what the part could not. */
+  readonly replaces: boolean;
 }
 
 export class Books {
@@ -49,6 +52,10 @@ export class Books {
   readonly sums = Object.fromEntries(SUMS.map((name) => [name, 0])) as Record<(typeof SUMS)[number], number>;
   /** Parts whose states were read. */
   readonly #counted = new Set<number>();
+  /** Of these, those in which something of another kind is in the way, and nothing else is wrong. */
+  readonly #obstructed: number[] = [];
+  /** Entries of these that have no outcome yet. */
+  obstructed = 0;
   #plan: Plan | undefined;
   /** All states say as many entries as the plan. */
   balanced = true;
@@ -101,8 +108,9 @@ export class Books {
     const { part, attempt, found, outcomes, failureKinds, abandoned, notes, copiedBytes, made } = state;
     this.rates.count(state);
     const ledger = this.ledger;
-    const counts = Object.entries(outcomes).map(([name, count]) => [name, { ...count, directory: 0 }]);
-    ledger.settle(Object.fromEntries(counts), state.skipped);
+    const obstructed = this.operation.replaces && isObstructed(state, entries);
+    const { conflict, ...others } = outcomes;
+    ledger.settle(withoutDirectories(obstructed ? others : outcomes), state.skipped);
     ledger.made += made;
     if (!this.operation.reads) ledger.copiedBytes += copiedBytes;
     this.moved += state.movedBytes;
@@ -117,12 +125,16 @@ export class Books {
       this.#conversions.set(extension, sum);
     }
     await this.tell(
-      total(failureKinds) > 0 ? this.directory.failures(part, attempt) : [],
-      failureKinds,
+      total(failureKinds) > 0 && !obstructed ? this.directory.failures(part, attempt) : [],
+      obstructed ? {} : failureKinds,
       // What others of this run have not finished yet is nothing to tell; what comes last sees what is left of any run.
       notes.filter(({ kind }) => kind !== 'foreign-staging').map((note) => restore(note)),
     );
     if (abandoned !== undefined) await this.#abandon(part, abandoned);
+    else if (obstructed) {
+      this.#obstructed.push(part);
+      this.obstructed += entries - found + (conflict?.all ?? 0);
+    }
     // What is below a directory that could not be made is not even looked at.
     else if (found < entries && total(failureKinds) > 0) ledger.failMore('file', entries - found);
     else if (found !== entries) {
@@ -131,6 +143,18 @@ export class Books {
     }
     if (told)
       void ledger.tell({ type: 'part', number: part, entries, bytes, cost: bytes, split: 0, path: this.#list(part) });
+  }
+
+  /** Nobody comes who may remove what is in the way: what it is in the way of failed. */
+  async obstruct(): Promise<void> {
+    for (const part of this.#obstructed.splice(0)) {
+      const { attempt, found, outcomes, failureKinds } = this.directory.state(part);
+      const { conflict } = outcomes;
+      if (conflict) this.ledger.settle(withoutDirectories({ conflict }));
+      await this.tell(this.directory.failures(part, attempt), failureKinds, []);
+      this.ledger.failMore('file', (this.#plan?.parts[part - 1]?.entries ?? found) - found);
+    }
+    this.obstructed = 0;
   }
 
   #list(part: number): Buffer {
@@ -244,6 +268,17 @@ export class Books {
       sync: how.sync,
     };
   }
+}
+
+/** Whether nothing is wrong with a part but that something of another kind has names of it. */
+function isObstructed({ found, failureKinds, abandoned }: PartState, entries: number): boolean {
+  const { conflict = 0 } = failureKinds;
+  return abandoned === undefined && conflict > 0 && conflict === total(failureKinds) && found <= entries;
+}
+
+function withoutDirectories(outcomes: PartState['outcomes']): Partial<Record<Outcome, Count>> {
+  const counts = Object.entries(outcomes).map(([name, count]) => [name, { ...count, directory: 0 }]);
+  return Object.fromEntries(counts);
 }
 
 /** What there was of each kind: what came or vanished after the plan was made counts as files, as nobody knows better. */

@@ -47,6 +47,7 @@ export class Copying implements Operation {
   readonly reads = false;
   readonly kept: Operation['kept'];
   readonly ranges: boolean;
+  readonly replaces: boolean;
   /** In the end all of both trees is looked at once more. */
   #again: boolean;
 
@@ -57,6 +58,7 @@ export class Copying implements Operation {
   ) {
     const { removeExtra = false, removeSources = false, manifest } = options;
     this.kept = { destination, terms: pick(options, TERMS) };
+    this.replaces = removeExtra;
     this.ranges = HAS_RANGES && options.keepDirlinks !== true;
     this.#again = removeExtra || removeSources || manifest !== undefined;
   }
@@ -121,6 +123,8 @@ export class Copying implements Operation {
     // Nothing goes where anything is missing, and a manifest is of all.
     const good = books.ledger.errors === 0 && books.balanced;
     const whole = (removeExtra || removeSources || manifest !== undefined) && good;
+    const verify = (this.options.verify ?? false) && books.obstructed > 0;
+    if (!whole) await books.obstruct();
     this.#again = whole;
     stage.enter(!whole || !(removeExtra || removeSources) ? 'closing' : removeSources ? 'proving' : 'sweeping');
     const allowed: Confirm = async (victims) => stage.leads() && ((await confirm?.(victims)) ?? true);
@@ -131,7 +135,7 @@ export class Copying implements Operation {
       ...pick(run, [...PACE, 'spillDirectory']),
       ...(whole
         ? {
-            ...{ hashSize: 0, fullHash: false, verify: false, removeExtra, removeSources, oneFileSystem },
+            ...{ hashSize: 0, fullHash: false, verify, removeExtra, removeSources, oneFileSystem },
             ...((removeExtra || removeSources) && { confirm: allowed }),
             ...(acceptTimeLoss && { acceptTimeLoss }),
             ...(manifest && { manifest }),
@@ -200,9 +204,9 @@ function countAll({ books, plan }: Stage, { found, outcomes, files, directories,
     Object.fromEntries(Object.entries(directories).map(([name, all]) => [name, { all, file: 0, directory: all }])),
   );
   const there = outcomes.skipped - directories.skipped - stays;
-  const late = total(found) - found.directory - there;
+  const late = total(found) - found.directory - there - books.obstructed;
   if (late > 0 || found.directory !== plan.found.directory)
     books.note('run', `entries came, went or changed after the plan was made: ${late} were copied in the end`);
-  ledger.found.file += Math.max(0, late);
+  ledger.found.file += late;
   ledger.found.directory = found.directory;
 }

@@ -48,6 +48,10 @@ export class Whole implements Operation {
     return this.task.operation === 'compress';
   }
 
+  get replaces(): boolean {
+    return false;
+  }
+
   get reads(): boolean {
     return this.task.operation === 'manifest' || this.task.operation === 'verify';
   }
