@@ -840,6 +840,18 @@ describe.runIf(RCLONE)('rclone', () => {
     expect(readdirSync(at('d')).filter((name) => name.startsWith('.dsync'))).toEqual([]);
   });
 
+  it('rclone#1196: a part without a name that it can be given copies nothing', async () => {
+    const { cwd, at, dsync } = tree(['a']);
+    mkdirSync(at('t'));
+    for (const name of ['q‛x', 'plain']) writeFileSync(at('t', name), name);
+    for (const way of [[], ['--no-fpart']]) {
+      const { code, stderr } = await dsync('-n', '2', '--cloud', ...way, 't', at('to'));
+      expect([code, readdirSync(at('to'))]).toEqual([23, ['plain']]);
+      expect(stderr).toContain('INCOMPLETE: 1 of 2 entries failed');
+    }
+    expect(readdirSync(cwd).sort()).toEqual(['s', 't', 'to', 'w']);
+  });
+
   it('--no-fpart brings whole directories, hidden ones too', async () => {
     const { at, dsync } = tree();
     mkdirSync(at('s/.hide'));

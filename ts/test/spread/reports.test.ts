@@ -82,6 +82,37 @@ describe('what others lost data by', () => {
     same(source, destination);
   });
 
+  it('mpifileutils#668, #671: what is above a destination is made, and where it can not be nothing is begun', async () => {
+    const [source, place] = [tree(), scratch()];
+    const words = ['copy', '--workers', '2', '--state-dir', scratch(), `${source}/`];
+    expect((await run([...words, join(place, 'not/there/yet')])).code).toBe(0);
+    same(source, join(place, 'not/there/yet'));
+    writeFileSync(join(place, 'file'), 'a file');
+    const { code, stderr } = await run([...words, join(place, 'file/below')]);
+    expect([code, stderr]).toEqual([2, expect.stringContaining(`${join(place, 'file/below')}: it is not a directory`)]);
+    expect(readdirSync(place).sort()).toEqual(['file', 'not']);
+  });
+
+  it('rclone#1196: a list of nothing means nothing, and not all', async () => {
+    const [source, destination, list] = [tree(), join(scratch(), 'copy'), join(scratch(), 'list')];
+    writeFileSync(list, '');
+    const words = ['--workers', '2', '--state-dir', scratch(), '--files-from', list];
+    const { code, stderr } = await run(['copy', ...words, `${source}/`, destination]);
+    expect([code, readdirSync(destination)]).toEqual([0, []]);
+    expect(stderr).toContain('0 files copied');
+  });
+
+  it('msrsync#25: what one part has brought no other takes for extra', async () => {
+    const [source, destination] = [tree(), join(scratch(), 'copy')];
+    for (const name of ['a', 'b', 'c']) mkdirSync(join(destination, name, 'extra'), { recursive: true });
+    const words = ['--workers', '3', '--parts', '12', '--delete', '--state-dir', scratch()];
+    for (const removed of [4, 0]) {
+      const done = await run(['copy', '--json', ...words, `${source}/`, destination]);
+      expect([done.code, summaryOf(done).outcomes.removed]).toEqual([0, removed]);
+      same(source, destination);
+    }
+  });
+
   it('canu#337: a worker of a number that was never given has work like any other', async () => {
     const [source, destination, directory] = [scratch(), join(scratch(), 'copy'), join(scratch(), 'run')];
     for (let file = 0; file < 20; file += 1) writeFileSync(join(source, `f${file}`), `${file}`);
