@@ -6,6 +6,7 @@ import { describe, expect, it } from 'vitest';
 import type { Outcome } from '../src/native/events.js';
 import { Hosts } from '../src/ops/transfer/crew.js';
 import { namesIn } from '../src/ops/transfer/list.js';
+import { gather } from '../src/ops/transfer/planned.js';
 import { start } from '../src/ops/transfer/program.js';
 import { plain, rclone, standard } from '../src/ops/transfer/rclone.js';
 import { rsync, unescaped } from '../src/ops/transfer/rsync.js';
@@ -261,6 +262,17 @@ it('a list gives its names, by kinds, and one that is cut short is none', async 
   expect(await all('others')).toEqual(bare.filter((_, index) => index % 3 !== 0));
   writeFileSync(list, 'a\0b');
   await expect(all()).rejects.toThrow('cut short');
+});
+
+it('lists of a planner that lack what it has put into them are no plan', async () => {
+  const at = scratch();
+  const list = join(at, 'listed.1');
+  const made = (entries: number) => {
+    writeFileSync(list, ['.', 'a'].map((path) => `${JSON.stringify({ path, kind: 'file' })}\n`).join(''));
+    return gather({ lists: [list], entries }, 'all', (number) => join(at, `part.${number}`));
+  };
+  expect((await made(2)).found.file).toBe(1);
+  await expect(made(3)).rejects.toThrow('the planner has put 3 entries into its lists, and 2 are there');
 });
 
 describe('a tally', () => {

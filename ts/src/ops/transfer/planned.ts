@@ -8,6 +8,7 @@ import { once } from 'node:events';
 import { createReadStream, createWriteStream } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { createInterface } from 'node:readline';
+import { BulkhaulError } from '../../error.js';
 import { toBytes } from '../../names.js';
 import type { EntryKind } from '../../native/events.js';
 import type { Part } from './list.js';
@@ -31,17 +32,18 @@ interface Listed {
 }
 
 /**
- * Makes parts of the planner's lists, in their order. `holds`: what their own lists are to hold; `place`: where each goes, by
- * its number.
+ * Makes parts of the planner's lists, in their order. `entries`: how many it has put into them, where it has said; `holds`: what
+ * their own lists are to hold; `place`: where each goes, by its number.
  */
 export async function gather(
-  lists: readonly string[],
+  { lists, entries }: { lists: readonly string[]; entries: number | undefined },
   holds: 'all' | 'files',
   place: (number: number) => string,
 ): Promise<Planned> {
   const found = { file: 0, directory: 0, symlink: 0, fifo: 0, socket: 0, block: 0, char: 0 };
   const parts: Part[] = [];
   let hardLinks = false;
+  let there = 0;
   for (const [index, listed] of lists.entries()) {
     const number = index + 1;
     const list = place(number);
@@ -51,6 +53,7 @@ export async function gather(
     const write = async () => {
       for await (const line of createInterface({ input: createReadStream(toBytes(listed)) })) {
         const { path, pathBase64, kind, size = 0, linkGroup } = JSON.parse(line) as Listed;
+        there += 1;
         // The source itself has no name in a list.
         if (path === '.') continue;
         found[kind] += 1;
@@ -70,6 +73,11 @@ export async function gather(
     await rm(toBytes(listed), { force: true });
     parts.push(part);
   }
+  if (entries !== undefined && there !== entries)
+    throw new BulkhaulError(
+      'INTERNAL',
+      `the planner has put ${entries} entries into its lists, and ${there} are there`,
+    );
   return { parts, found, hardLinks };
 }
 

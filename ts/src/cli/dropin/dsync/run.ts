@@ -343,7 +343,9 @@ class Dsync {
     );
     this.#problem(report);
     if (report.interrupted || !report.accounted) return undefined;
-    const { parts, found, hardLinks } = await gather(lists, cut.holds, (number) => plans.list(number));
+    const { parts, found, hardLinks } = await gather({ lists, entries: report.parts?.entries }, cut.holds, (number) =>
+      plans.list(number),
+    );
     if (hardLinks && call.tool === 'rsync' && !call.values.hard_links)
       out.note('there are hard links, which rsync -a makes copies of: --hard-links keeps them');
     return plans.keep({ ...cut, made, found, unreadable: report.outcomes.failed }, parts);

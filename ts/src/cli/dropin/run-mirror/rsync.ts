@@ -77,7 +77,9 @@ export async function copyWithRsync(crew: Crew, options: RsyncCopy): Promise<voi
     },
   );
   if (looked.interrupted || !looked.accounted) return;
-  const { parts, found, hardLinks } = await gather(lists, 'all', (number) => join(scratch, `part.${number}`));
+  const { parts, found, hardLinks } = await gather({ lists, entries: looked.parts?.entries }, 'all', (number) =>
+    join(scratch, `part.${number}`),
+  );
   if (hardLinks) note('there are hard links, which rsync -a makes copies of');
   const copied = await options.copy((entries) =>
     transfer({ source, destination, tool: TOOL, crew, parts, jobs, found, scratch, limit, dryRun, entries }),
