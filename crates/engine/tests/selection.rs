@@ -404,6 +404,14 @@ fn only_directories_or_only_those_that_are_needed() {
     .complete();
     assert_eq!(again.report.totals.outcome_of(Outcome::Copied), 0);
     assert_eq!(to.names(), ["a", "d", "d/b", "l"]);
+
+    // Where no mode is kept, what was closed stays so.
+    copy(&[contents(source.path())], scratch.at("closed"), |o| {
+        (o.directories, o.permissions) = (Directories::Needed, false);
+    })
+    .complete();
+    let to = Tree::new(scratch.at("closed"));
+    assert_eq!(fs::metadata(to.at("d")).unwrap().permissions().mode() & 0o777, 0o700);
 }
 
 #[test]

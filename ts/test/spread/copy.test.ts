@@ -82,6 +82,14 @@ describe('copy --workers', () => {
     same(source, join(destination, 'source'));
   });
 
+  it('opens nothing that the source keeps closed, also where permissions are not kept', async () => {
+    const [source, destination] = [tree(), join(scratch(), 'copy')];
+    const words = ['copy', '--workers', '2', '--no-perms', `${source}/`, destination];
+    expect((await run(words)).code).toBe(0);
+    const modes = (of: string) => ['private', 'a', 'b/c'].map((name) => statSync(join(of, name)).mode & 0o777);
+    expect(modes(destination)).toEqual(modes(source));
+  });
+
   it('removes what is extra when all is there, and copies what came late', async () => {
     const [source, destination] = [tree(), join(scratch(), 'copy')];
     mkdirSync(join(destination, 'gone/deep'), { recursive: true });

@@ -724,7 +724,13 @@ fn close_twin(worker: &mut Worker<'_>, dir: &Arc<Dir>, index: usize, twin: &Twin
     let staged = matches!(twin.presence, Presence::Staged(_));
     let look = || sys::stat_fd(fd.as_fd()).map_err(|e| Fault::new(Operation::Stat, side, e));
     if !dir.is_entry || rules.asked.directories == Directories::Needed {
-        let staged = if staged { Some(look()?.mode) } else { None };
+        // Where its mode is not to be kept it opens nothing that the source keeps closed.
+        let bits = if dir.is_entry && !rules.keep.mode {
+            dir.sources[dir.winner()].stat.mode | 0o700
+        } else {
+            0o777
+        };
+        let staged = if staged { Some((look()?.mode, bits)) } else { None };
         return close_plainly(worker, index, twin, &fd, staged);
     }
     let source = &dir.sources[dir.winner()].stat;
@@ -778,21 +784,21 @@ fn close_twin(worker: &mut Worker<'_>, dir: &Arc<Dir>, index: usize, twin: &Twin
 }
 
 /// A directory that stands for no source entry, or whose metadata was not asked for.
-/// `staged`: the mode that this run made it with.
+/// `staged`: the mode that this run made it with, and the bits that it may have.
 fn close_plainly(
     worker: &mut Worker<'_>,
     index: usize,
     twin: &Twin,
     fd: &OwnedFd,
-    staged: Option<u32>,
+    staged: Option<(u32, u32)>,
 ) -> Result<Changes, Fault> {
     let rules = &worker.run.rules;
     if !worker.run.pass.writes() {
         return Ok(Changes::default());
     }
     match staged {
-        Some(mode) => {
-            let born = twin.heritage.leaves(&rules.keep, 0o777) | mode & 0o2000;
+        Some((mode, bits)) => {
+            let born = twin.heritage.leaves(&rules.keep, bits) | mode & 0o2000;
             if born != mode {
                 let mode = (Node::Open(fd.as_fd()), born, false);
                 metadata::set_mode(&rules.keep, mode, index, &mut worker.scratch)?;
