@@ -325,21 +325,48 @@ describe('what the original loses', () => {
     expect(readFileSync(join(cwd, 'd/sub1/README.txt'), 'utf8')).toBe('another file');
   });
 
-  it('--check-existing reads archives of xz, and takes none that is damaged for its file', async () => {
-    const { migrate, names, cwd } = tree({
-      ...FILES,
-      'f/sub1/x.tsv': `${TEXT}x`,
-      'f/sub2/deep/y.CLUSTERS': `${TEXT}y`,
-    });
-    const damaged = join(cwd, 'f/sub2/deep/y.CLUSTERS');
-    execFileSync('xz', [join(cwd, 'f/sub1/x.tsv'), damaged]);
-    const archive = readFileSync(`${damaged}.xz`);
-    // The check of its content, before the index and the footer of 12 bytes each, says something else.
-    writeFileSync(`${damaged}.xz`, archive.fill(0, archive.length - 32, archive.length - 24));
+  it('--check-existing reads archives of gzip and xz, and takes none that is not whole for its file', async () => {
+    const gzip = gzipSync(TEXT);
+    const xz = execFileSync('xz', ['-c'], { input: TEXT });
+    const archives: Record<string, [Buffer, boolean]> = {
+      'whole.gz': [gzip, true],
+      'padded.gz': [Buffer.concat([gzip, Buffer.alloc(512)]), true],
+      'two.gz': [Buffer.concat([gzipSync(TEXT.slice(0, 900)), gzipSync(TEXT.slice(900))]), true],
+      'whole.xz': [xz, true],
+      'zeros-and-more.gz': [Buffer.concat([gzip, Buffer.alloc(1), Buffer.from('garbage')]), false],
+      'more.gz': [Buffer.concat([gzip, Buffer.from('garbage')]), false],
+      'short.gz': [gzip.subarray(0, -1), false],
+      // The check of its content, before the index and the footer of 12 bytes each, says something else.
+      'damaged.xz': [Buffer.from(xz).fill(0, xz.length - 32, xz.length - 24), false],
+      'more.xz': [Buffer.concat([xz, Buffer.from('garbage!')]), false],
+      'other.gz': [gzipSync(`${TEXT}x`), false],
+      'empty.gz': [Buffer.alloc(0), false],
+    };
+    const files = Object.entries(archives).map(([name, [archive]]) => [
+      [`s/sub/${name.slice(0, -3)}.${name.slice(-2)}.tsv`, TEXT],
+      [`f/sub/${name.slice(0, -3)}.${name.slice(-2)}.tsv${name.slice(-3)}`, archive],
+    ]);
+    const { migrate, names } = tree(Object.fromEntries(files.flat()));
     const { code, stderr } = await migrate('--check-existing', '--check-path', 'f');
     expect(code, stderr).toBe(0);
-    expect(names()).not.toContain('sub1/x.tsv.gz');
-    expect(names()).toContain('sub2/deep/y.CLUSTERS.gz');
+    const copied = Object.entries(archives).filter(([, [, whole]]) => !whole);
+    expect(names()).toEqual(copied.map(([name]) => `sub/${name}.tsv.gz`).sort());
+  });
+
+  it('--check-existing compares content, whatever times and owners are, and also of a name that is not UTF-8', async () => {
+    const { cwd, migrate, names } = tree({
+      's/sub/a': 'same',
+      'f/sub/a': 'same',
+      's/sub/b': 'same',
+      'f/sub/b': 'sane',
+    });
+    const odd = (directory: string, end: string) => Buffer.from(`${cwd}/${directory}/sub/\xfe${end}`, 'latin1');
+    writeFileSync(odd('s', '.tsv'), TEXT);
+    writeFileSync(odd('f', '.tsv.gz'), gzipSync(TEXT));
+    for (const name of ['a', 'b']) utimesSync(join(cwd, 'f/sub', name), 1e9, 1e9);
+    const { code, stderr } = await migrate('--check-existing', '--check-path', 'f');
+    expect([code, names()], stderr).toEqual([0, ['sub/b']]);
+    expect(stderr).toContain('sub: 2 files there already');
   });
 
   it('what an earlier run left as it was goes where its archive has the same content', async () => {

@@ -4,39 +4,18 @@
  * Comes in: a directory of the source, and who knows what is there; goes out: the path of the list, or nothing where all is to be
  * copied. Names are bytes; what can't be listed is left to the copy, which tells it.
  */
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
-import {
-  type BigIntStats,
-  closeSync,
-  createReadStream,
-  lstatSync,
-  openSync,
-  readdirSync,
-  statSync,
-  writeSync,
-} from 'node:fs';
-import { open } from 'node:fs/promises';
-import { pipeline } from 'node:stream/promises';
-import { createGunzip } from 'node:zlib';
+import { type BigIntStats, closeSync, lstatSync, openSync, readdirSync, writeSync } from 'node:fs';
 import { fromBytes, toBytes } from '../../../names.js';
-import { PROGRAM } from '../../run.js';
 import type { FileRecord } from './state.js';
 
 /** Whether a regular file is there, by its path relative to the source. */
-export type Known = (path: string, stat: BigIntStats) => boolean | Promise<boolean>;
+export type Known = (path: string, stat: BigIntStats) => boolean;
 
 const SLASH = Buffer.from('/');
 const END = Buffer.of(0);
-const BLOCK = 1 << 18;
 
 /** Writes the names below `root` that are not known into `list`, each ended by NUL; how many files are left out. `names`: the entries of `root` to be looked at. */
-export async function listRemaining(
-  root: string,
-  names: readonly string[],
-  list: string,
-  known: Known,
-): Promise<number> {
+export function listRemaining(root: string, names: readonly string[], list: string, known: Known): number {
   const file = openSync(toBytes(list), 'wx', 0o600);
   const base = Buffer.concat([toBytes(root), SLASH]);
   let left = 0;
@@ -45,7 +24,7 @@ export async function listRemaining(
     for (let path = waiting.pop(); path !== undefined; path = waiting.pop()) {
       const whole = Buffer.concat([base, path]);
       const stat = lstatSync(whole, { bigint: true, throwIfNoEntry: false });
-      if (stat?.isFile() && (await known(fromBytes(path), stat))) {
+      if (stat?.isFile() && known(fromBytes(path), stat)) {
         left++;
         continue;
       }
@@ -86,72 +65,8 @@ export function knownBy(records: readonly FileRecord[], dest: string): Known {
   };
 }
 
-/** What is below another directory with the same content: the file itself, or its archive, gzip or xz. */
-export function knownIn(source: string, directory: string): Known {
-  return async (path, stat) => {
-    const own = toBytes(`${source}/${path}`);
-    const other = toBytes(`${directory}/${path}`);
-    const there = statSync(other, { bigint: true, throwIfNoEntry: false });
-    if (there?.isFile() && there.size === stat.size) {
-      const equal = await isSame(own, (compare) => pipeline(createReadStream(other), compare));
-      if (equal) return true;
-    }
-    for (const [suffix, unpack] of UNPACKERS) {
-      const archive = `${directory}/${path}${suffix}`;
-      const isFile = statSync(toBytes(archive), { throwIfNoEntry: false })?.isFile();
-      if (isFile && (await isSame(own, (compare) => unpack(archive, compare)))) return true;
-    }
-    return false;
-  };
-}
-
-/** How the content of an archive is read, by what its name ends with. Damage throws. */
-const UNPACKERS: readonly [string, (archive: string, compare: Compare) => Promise<void>][] = [
-  ['.gz', (archive, compare) => pipeline(createReadStream(toBytes(archive)), createGunzip(), compare)],
-  ['.xz', unpacked],
-];
-
-/** The content of an archive that Node.js does not read, by a run of our own. */
-async function unpacked(archive: string, compare: Compare): Promise<void> {
-  // No argument can have it: then it counts as not there.
-  if (!Buffer.from(archive).equals(toBytes(archive))) throw new Error('a name that is not UTF-8');
-  const [node, ...main] = PROGRAM;
-  const child = spawn(node, [...main, 'decompress', '-c', '--quiet', '--', archive], {
-    stdio: ['ignore', 'pipe', 'ignore'],
-  });
-  const ended = once(child, 'close');
-  await pipeline(child.stdout, compare);
-  const [code] = await ended;
-  if (code !== 0) throw new Error(`${archive} can't be read`);
-}
-
-type Compare = (content: AsyncIterable<Buffer>) => Promise<void>;
-
-/** Whether a file has the bytes that are read into a comparison, and no others. What can't be read is not the same. */
-async function isSame(path: Buffer, read: (compare: Compare) => Promise<void>): Promise<boolean> {
-  const file = await open(path).catch(() => undefined);
-  if (file === undefined) return false;
-  const buffer = Buffer.allocUnsafe(BLOCK);
-  let at = 0;
-  let equal = true;
-  const compare: Compare = async (content) => {
-    for await (const chunk of content) {
-      for (let done = 0; equal && done < chunk.length; ) {
-        const { bytesRead } = await file.read(buffer, 0, Math.min(BLOCK, chunk.length - done), at);
-        equal = bytesRead > 0 && buffer.subarray(0, bytesRead).equals(chunk.subarray(done, done + bytesRead));
-        done += bytesRead;
-        at += bytesRead;
-      }
-      if (!equal) return;
-    }
-    equal = (await file.read(buffer, 0, 1, at)).bytesRead === 0;
-  };
-  try {
-    await read(compare);
-    return equal;
-  } catch {
-    return false;
-  } finally {
-    await file.close();
-  }
-}
+/** What a comparison found to be there with the same content, by whole paths of a source. */
+export const knownAs =
+  (source: string, same: ReadonlySet<string>): Known =>
+  (path) =>
+    same.has(`${source}/${path}`);

@@ -13,6 +13,7 @@ import { BulkhaulError, whyOf } from '../../../error.js';
 import type { EntryEvent, Event, Report } from '../../../events.js';
 import { fromBytes, toBytes } from '../../../names.js';
 import type { Job } from '../../../ops/job.js';
+import type { MappedCopyOptions } from '../../../ops/mapping.js';
 import { failureText } from '../../../report/summary.js';
 import { bytes, count } from '../../../report/units.js';
 import { ExitCode, sentenceOf } from '../../../verdict.js';
@@ -36,7 +37,7 @@ import {
 } from '../migration.js';
 import { journaled, resourcesOf, settingsOf } from '../settings.js';
 import type { MigrateCall } from './flags.js';
-import { type Known, knownBy, knownIn, listRemaining } from './remaining.js';
+import { type Known, knownAs, knownBy, listRemaining } from './remaining.js';
 import { type DirectoryRecord, type FileRecord, realOf, State } from './state.js';
 
 /** Errors that a record names; all of them are in the logs. */
@@ -191,7 +192,9 @@ class Migration {
     const logs = new UnitLogs(dryRun ? undefined : open, unit.name, this.call.compression);
     try {
       this.#arrive(unit);
-      const list = await this.#remaining(unit, record.files);
+      const there = await this.#there(unit);
+      if (there === 'interrupted') return await this.#end(unit, record, logs, 'syncing', true);
+      const list = this.#remaining(unit, record.files, there);
       const files = new Files(record, this.#source, this.#dest, this.call.compression);
       const { report: copied, code } =
         copyWith === 'rsync'
@@ -298,22 +301,54 @@ class Migration {
     }
   }
 
-  /** The list of what is to be copied, where that is not all. */
-  async #remaining({ name, source, title }: Unit, files: readonly FileRecord[]): Promise<string | undefined> {
-    const { check_existing: checks, check_path: path, process_root: whole } = this.call.values;
+  /**
+   * With --check-existing the files of a unit that have their content where it is to be looked up, as they are or as archives:
+   * what a copy to there would leave as it is.
+   */
+  async #there(unit: Unit): Promise<ReadonlySet<string> | 'interrupted' | undefined> {
+    const { call, out } = this;
+    const { check_existing: checks, check_path: path } = call.values;
+    if (!checks) return undefined;
+    const { copyMapped } = await import('../../../ops/copy.js');
+    const settings = { ...this.#settings(), aside: 'comparing' };
+    const same = new Set<string>();
+    for (const format of [undefined, 'gzip', 'xz'] as const) {
+      const begin = (): Job =>
+        copyMapped({
+          ...this.#from(unit, unit.name !== undefined),
+          destinations: [{ path: path === undefined ? this.#dest : resolve(path), follow: true }],
+          ...(format !== undefined && { packing: { format, replace: false } }),
+          // Times say nothing, nor what else there is beside content.
+          ...{ replace: false, fullHash: true, contentOnly: true },
+          ...{ dryRun: true, entries: true, allowNested: true },
+          spillDirectory: spillDirectory(out.streams.env),
+          ...resourcesOf(call.values, call.compression.jobs),
+        });
+      const report = await runJob(begin, settings, out.streams, (event) => {
+        if (event.type === 'entry' && event.kind === 'file' && event.reason === 'unchanged') same.add(event.source);
+      });
+      if (report.interrupted) return 'interrupted';
+    }
+    return same;
+  }
+
+  /** The list of what is to be copied, where that is not all. `there`: what is there as far as contents tell. */
+  #remaining(
+    { name, source, title }: Unit,
+    files: readonly FileRecord[],
+    there: ReadonlySet<string> | undefined,
+  ): string | undefined {
     const all: Known[] = [
       ...(files.length > 0 ? [knownBy(files, this.#dest)] : []),
-      ...(checks ? [knownIn(this.#source, path === undefined ? this.#dest : resolve(path))] : []),
+      ...(there === undefined ? [] : [knownAs(this.#source, there)]),
     ];
     if (all.length === 0) return undefined;
     const list = this.#newList();
-    const known: Known = async (file, stat) => {
-      for (const each of all) if (await each(file, stat)) return true;
-      return false;
-    };
+    const known: Known = (file, stat) => all.some((each) => each(file, stat));
     const entries = readdirSync(toBytes(source), { withFileTypes: true, encoding: 'buffer' });
+    const whole = this.call.values.process_root;
     const tops = entries.filter((entry) => whole || !entry.isDirectory()).map((entry) => fromBytes(entry.name));
-    const left = await listRemaining(this.#source, name === undefined ? tops : [name], list, known);
+    const left = listRemaining(this.#source, name === undefined ? tops : [name], list, known);
     if (left > 0) this.#log.tell('INFO', `${title}: ${count(left, 'file')} there already`);
     return list;
   }
@@ -342,17 +377,14 @@ class Migration {
     packs: boolean,
   ): Promise<Copied> {
     const { call, out } = this;
-    const { dry_run: dryRun, exclude = [], process_root: whole, verify } = call.values;
+    const { dry_run: dryRun, verify } = call.values;
     const { copyMapped } = await import('../../../ops/copy.js');
     const settings = this.#settings();
-    const named = unit.name !== undefined && list === undefined;
-    const rules = [...exclude, ...(unit.name === undefined && !whole ? ['/*/'] : [])];
     const { jobs: _, ...form } = call.compression;
     const begin = (): Job =>
       copyMapped({
-        sources: [{ path: named ? unit.source : this.#source, contents: !named, follow: false }],
+        ...this.#from(unit, unit.name !== undefined && list === undefined),
         destinations: [{ path: this.#dest, follow: true }],
-        ...(rules.length > 0 && { filter: { style: 'rsync', rules } }),
         ...(list !== undefined && { filesFrom: { path: list, nul: true } }),
         // What has the name of an archive and another content stays, and is told.
         ...(packs && { packing: { ...form, replace: false }, verify: !dryRun }),
@@ -373,6 +405,16 @@ class Migration {
       }),
     );
     return { report, code: transferCode(report) };
+  }
+
+  /** What a copy of a unit takes: by its name, or of all that is in the source. */
+  #from({ name, source }: Unit, named: boolean): Pick<MappedCopyOptions, 'sources' | 'filter'> {
+    const { exclude = [], process_root: whole } = this.call.values;
+    const rules = [...exclude, ...(name === undefined && !whole ? ['/*/'] : [])];
+    return {
+      sources: [{ path: named ? source : this.#source, contents: !named, follow: false }],
+      ...(rules.length > 0 && { filter: { style: 'rsync', rules } }),
+    };
   }
 
   /** The same by the real rsync; nothing becomes an archive on its way. */
