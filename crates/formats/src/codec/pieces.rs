@@ -5,7 +5,6 @@
 //! carries no content. Whatever holds an archive together is checked here: that it ends where it says, that nothing is
 //! missing between, and that nothing follows.
 
-use libdeflater::Decompressor;
 use ruzstd::decoding::FrameDecoder;
 use zlib_rs::Inflate;
 use zstd_safe::DCtx;
@@ -126,7 +125,6 @@ impl Scanner {
 /// Decodes units, one at a time.
 #[derive(Default)]
 pub struct Decoder {
-    deflate: Option<Decompressor>,
     inflate: Option<Inflate>,
     zstd: Option<DCtx<'static>>,
     ruzstd: Option<FrameDecoder>,
@@ -143,9 +141,7 @@ impl Decoder {
         proof: bool,
     ) -> Result<(), &'static str> {
         match format {
-            Format::Bgzf | Format::Gzip => {
-                gzip::member((&mut self.deflate, &mut self.inflate), archive, content, proof)
-            }
+            Format::Bgzf | Format::Gzip => gzip::member(&mut self.inflate, archive, content),
             Format::Xz => xz::unit(unit.check, archive, content, proof),
             Format::Zstd if proof => zstd::prove(self.ruzstd.get_or_insert_default(), archive, content),
             Format::Zstd => zstd::unit(self.zstd.get_or_insert_with(DCtx::create), archive, content),

@@ -121,6 +121,28 @@ fn what_follows_the_end_is_seen_unless_it_is_padding() {
     }
 }
 
+/// A member of BGZF says how long it is: what is in it behind its content is as bad as what is behind its end.
+#[test]
+fn what_lies_between_content_and_checksum_is_seen() {
+    let whole = pack(Codec::new(Format::Bgzf, None).unwrap(), &text(1000));
+    let member = usize::from(u16::from_le_bytes([whole[16], whole[17]])) + 1;
+    let trailer = &whole[member - 8..member];
+    for more in [&[0][..], &[3, 0], b"more", trailer, &[trailer, trailer].concat()] {
+        let length = u16::try_from(member - 1 + more.len()).unwrap().to_le_bytes();
+        let longer = [
+            &whole[..16],
+            &length,
+            &whole[18..member - 8],
+            more,
+            &whole[member - 8..],
+        ]
+        .concat();
+        for how in HOWS {
+            assert_eq!(unpack(&longer, how).unwrap_err().offset, 0, "{more:?}");
+        }
+    }
+}
+
 #[test]
 fn no_bytes_are_no_archive() {
     for format in Format::ALL {
