@@ -14,7 +14,10 @@ export class DecompressCommand extends ConversionCommand {
       The reverse of compress: the content of each archive in each PATH (.gz, .bgz, .xz, .zst; .tgz and the like become
       .tar) is written beside it, synced, read back from the medium and compared; then it gets owner, mode, times,
       attributes and ACLs of the archive, and the archive goes. Archives of any number of parts are read to their last
-      byte: one that is damaged, cut short or followed by something else is an error with the place of it, and stays.
+      byte: one that is damaged, cut short or followed by something else is an error with the place of it, and stays. Killed
+      at any moment it leaves the archive, or the content that was proved, or both; the same command goes on, inside an
+      archive of 16 MiB and more where it was, if that has several blocks or frames. What is one piece, such as an
+      ordinary .gz, begins anew.
 
       What has the name of the content already is compared: the same lets the archive go, anything else is a conflict, and
       both stay. Files with several names (hard links), symlinks and special files are left alone and counted. What bzip2
