@@ -493,6 +493,40 @@ fn damage_of_any_kind_is_told_and_nothing_goes() {
     assert_eq!(tree.names(), ["a", "cut.gz", "flipped.gz", "more.gz", "none.gz"]);
 }
 
+/// An archive of another program, or one whose name tells no other, is an error where it is named, and left alone where it is
+/// only found.
+#[test]
+fn an_archive_that_is_named_and_does_not_become_its_content_is_told() {
+    let scratch = Scratch::new();
+    let tree = scratch.tree("t");
+    let long = text(1, 3000);
+    tree.file("bzip2.bz2", [b"BZh9", long.as_slice()].concat())
+        .file("compress.Z", [b"\x1f\x9d\x90", long.as_slice()].concat())
+        .file("plain", &long)
+        .file("nameless", &long);
+    complete(compress(&tree.at("nameless"), |_| ()));
+    fs::rename(tree.at("nameless.gz"), tree.at("nameless")).unwrap();
+    let names = tree.names();
+    for (name, told) in [
+        ("bzip2.bz2", Some("foreign read - bzip2.bz2")),
+        ("compress.Z", Some("foreign read - compress.Z")),
+        ("nameless", Some("conflict read - nameless")),
+        ("plain", None),
+    ] {
+        let report = decompress(&tree.at(name), |_| ());
+        assert_eq!(failures(&report), Vec::from_iter(told), "{name}");
+    }
+    let report = complete(decompress(tree.path(), |_| ()));
+    assert_eq!(report.totals.reason_of(Reason::OtherSuffix), 4);
+    let notes: Vec<_> = report
+        .notes
+        .iter()
+        .map(|note| (note.kind.as_str(), note.count))
+        .collect();
+    assert_eq!(notes, [("foreign", 2)]);
+    assert_eq!(tree.names(), names);
+}
+
 /// An archive that needs what is missing here may be whole: nobody is told that it is damaged.
 #[test]
 fn what_can_not_be_read_here_is_not_damaged() {

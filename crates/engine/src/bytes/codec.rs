@@ -19,17 +19,23 @@ pub use unpacking::{How, Target, Unpacked, has_same, has_units, unpack};
 use std::ffi::CStr;
 
 use bulkhaul_formats::codec::names::{content_of, indexed_by};
-use bulkhaul_formats::codec::{Gzi, HEAD_BYTES, recognise};
+use bulkhaul_formats::codec::{self, Gzi, HEAD_BYTES, recognise};
 use bulkhaul_sys::{self as sys, BorrowedFd, Errno, Follow, Kind};
 
 use crate::error::{Fault, Operation, Side};
 
+/// What a file is, by its first bytes; none: nothing that is compressed. An error is one of this operation on this side.
+pub fn kind_of(file: BorrowedFd<'_>, operation: Operation, side: Side) -> Result<Option<codec::Kind>, Fault> {
+    let mut head = [0; HEAD_BYTES];
+    let length = sys::read_full_at(file, &mut head, 0);
+    let length = length.map_err(|errno| Fault::new(operation, side, errno))?;
+    Ok(recognise(&head[..length]))
+}
+
 /// Whether a file is compressed already, by its first bytes, or is the index of what is: an archive of that name is beside it.
 pub fn is_compressed((at, name): (BorrowedFd<'_>, &CStr), file: BorrowedFd<'_>) -> Result<bool, Fault> {
     let fault = |operation| move |errno| Fault::new(operation, Side::Source, errno);
-    let mut head = [0; HEAD_BYTES];
-    let length = sys::read_full_at(file, &mut head, 0).map_err(fault(Operation::Read))?;
-    if recognise(&head[..length]).is_some() {
+    if kind_of(file, Operation::Read, Side::Source)?.is_some() {
         return Ok(true);
     }
     let Some(archive) = indexed_by(name).filter(|archive| content_of(archive).is_some()) else {

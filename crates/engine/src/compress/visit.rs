@@ -7,11 +7,11 @@ use std::ffi::CString;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use bulkhaul_formats::codec::names;
+use bulkhaul_formats::codec::{self, names};
 use bulkhaul_formats::staging;
 use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, Errno, Kind, OwnedFd, Stat};
 
-use crate::bytes::codec::{Blocks, How, Target, is_compressed, unpack};
+use crate::bytes::codec::{Blocks, How, Target, is_compressed, kind_of, unpack};
 use crate::bytes::proof::forget;
 use crate::bytes::stream::Stream;
 use crate::compress::make::{MADE, Step, begin, made, source, unchanged};
@@ -25,6 +25,9 @@ use crate::sweep::leftovers::{self, Left};
 use crate::tree::path::join;
 use crate::walk::node::{Entered, Node};
 use crate::walk::visitor::{self, Entries, Missed, Next, Visitor};
+
+/// Why an archive does not become its content.
+const NAMELESS: &str = "its name does not end as that of an archive, so that its content has none";
 
 impl<'r> Visitor for Run<'r> {
     type Data = Directory;
@@ -162,7 +165,11 @@ fn deal(run: &Run<'_>, hand: &mut Hand<'_>, place: &mut Place) -> Result<Step, S
     if run.in_use.awaits(place.node.id(), &place.name) {
         return skip(Reason::InUse, 0);
     }
-    let Some(chosen) = run.rules.choose(&place.name, place.node.holds_arguments()) else {
+    let named = place.node.holds_arguments();
+    let Some(chosen) = run.rules.choose(&place.name, named) else {
+        if named {
+            refuse(run, place)?;
+        }
         tell_foreign(run, place);
         return skip(Reason::OtherSuffix, 0);
     };
@@ -212,6 +219,24 @@ fn deal(run: &Run<'_>, hand: &mut Hand<'_>, place: &mut Place) -> Result<Step, S
         }
         step => step,
     }
+}
+
+/// An archive that an argument names, and whose content gets no name here, is no success.
+fn refuse(run: &Run<'_>, place: &Place) -> Result<(), Fault> {
+    if !matches!(run.rules.deed, Deed::Unpack { .. }) || names::content_of(&place.name).is_some() {
+        return Ok(());
+    }
+    let file = sys::open_file(place.at.as_fd(), &place.name).map_err(source(Operation::Open))?;
+    let cause = match kind_of(file.as_fd(), Operation::Read, Side::Source)? {
+        Some(codec::Kind::Archive(_)) => Cause::Conflict(NAMELESS),
+        Some(codec::Kind::Foreign(program)) => Cause::Foreign(Some(program)),
+        Some(codec::Kind::Compressed(_)) | None => return Ok(()),
+    };
+    Err(Fault {
+        operation: Operation::Read,
+        side: Side::Source,
+        cause,
+    })
 }
 
 /// Says who reads an archive that is not read here.

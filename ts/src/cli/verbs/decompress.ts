@@ -21,7 +21,8 @@ export class DecompressCommand extends ConversionCommand {
 
       What has the name of the content already is compared: the same lets the archive go, anything else is a conflict, and
       both stay. Files with several names (hard links), symlinks and special files are left alone and counted. What bzip2
-      and other programs have made is left alone, and named.
+      and other programs have made is left alone, and told; where a PATH names it, and where the name of an archive does not
+      end as that of one, that is an error.
 
       Exit codes: 0 complete, 1 an archive is damaged, or content reads back differently, 2 usage or nothing begun, 23 some
       files failed or are in conflict, 24 some vanished or changed meanwhile, 130 interrupted.

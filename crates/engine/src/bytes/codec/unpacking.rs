@@ -10,12 +10,13 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bulkhaul_formats::codec::{Damage, Format, HEAD_BYTES, Kind, Long, Piece, Scanner, recognise};
+use bulkhaul_formats::codec::{Damage, Format, Kind, Long, Piece, Scanner};
 use bulkhaul_formats::digest::{ContentDigest, Growing, PART_BYTES};
 use bulkhaul_formats::progress::Mark;
 use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, OwnedFd};
 
 use crate::bytes::codec::blocks::{Blocks, Deed, Hand, Lead, Ready, Spot};
+use crate::bytes::codec::kind_of;
 use crate::bytes::ledger::Ledger;
 use crate::bytes::stream::Stream;
 use crate::bytes::transfer::{BUFFER_BYTES, WRITE_BACK_BYTES, stretches};
@@ -114,10 +115,7 @@ pub fn unpack(lead: Lead<'_>, archive: BorrowedFd<'_>, target: Target, how: How)
 
 /// Whether a file is an archive of pieces that are decoded each by itself, so that what is made of it can be gone on with.
 pub fn has_units(archive: BorrowedFd<'_>) -> Result<bool, Fault> {
-    let mut head = [0; HEAD_BYTES];
-    let length = sys::read_full_at(archive, &mut head, 0);
-    let length = length.map_err(|errno| Fault::new(Operation::Read, Side::Source, errno))?;
-    Ok(match recognise(&head[..length]) {
+    Ok(match kind_of(archive, Operation::Read, Side::Source)? {
         Some(Kind::Archive(format)) => format != Format::Gzip,
         Some(Kind::Foreign(_) | Kind::Compressed(_)) | None => false,
     })
@@ -222,15 +220,13 @@ impl Unpacking {
         like: Option<OwnedFd>,
         memory: u64,
     ) -> Result<Self, Stopped> {
-        let mut head = [0; HEAD_BYTES];
         let operation = operation(side);
-        let got = sys::read_full_at(archive, &mut head, 0).map_err(|e| Fault::new(operation, side, e))?;
         let foreign = |what| Fault {
             operation,
             side,
             cause: Cause::Foreign(what),
         };
-        let format = match recognise(&head[..got]) {
+        let format = match kind_of(archive, operation, side)? {
             Some(Kind::Archive(format)) => format,
             Some(Kind::Foreign(name)) => return Err(foreign(Some(name)).into()),
             Some(Kind::Compressed(_)) | None => return Err(foreign(None).into()),
