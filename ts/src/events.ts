@@ -49,8 +49,9 @@ export interface HostStatus {
 }
 /** How far a job is; counters only grow. */
 export type Snapshot = NativeSnapshot & {
-  /** Where workers are, in the order of their names, and how many parts there are for them; only of a spread copy. */
+  /** Hosts that have workers, in the order of their names; only of a spread operation. */
   hosts?: HostStatus[];
+  /** How many parts there are for them; only of a spread operation. */
   parts?: number;
 };
 /** What a job did. A report with failures is no error: `complete` and `exitCode` say how it ended. */

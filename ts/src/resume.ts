@@ -143,6 +143,7 @@ export function resume(id: string, options: ResumeOptions): Job {
 
 /** What a journal says of a job that is to be gone on with. */
 interface Told {
+  /** What was asked for. */
   job: JobRecord;
   /** The paths that failed in the last run, each once, as far as the journal has them, and they were asked for. */
   failed: string[];

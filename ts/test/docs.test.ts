@@ -1,6 +1,6 @@
 /** What an editor shows of the library: words on every option and field, defaults, and examples that run. */
 import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { s3 } from './rig/s3.js';
@@ -31,20 +31,51 @@ const OPERATIONS = [
   'pairs.ts',
   'parallel.ts',
   'ops/retain.ts',
+  'resume.ts',
+  'stores/access.ts',
 ];
 const OPTIONS = ['native/options.ts', 'ops/arguments.ts', ...OPERATIONS];
-const TOLD = ['native/events.ts', 'verdict.ts'];
+const TOLD = [
+  'native/events.ts',
+  'events.ts',
+  'verdict.ts',
+  'journal/keeper.ts',
+  'journal/record.ts',
+  'journal/store.ts',
+];
 
 /** The fields of the interfaces of a module, each with the comment above it. */
 function fieldsOf(name: string): { name: string; optional: boolean; words: string }[] {
   const text = source(name);
-  // What stands for the addon is nothing but types.
-  const bodies = name.startsWith('native/') ? [text] : (text.match(/^(?:export )?interface [\s\S]*?^\}/gm) ?? []);
+  // What stands for the addon is nothing but types, and what is told in its words.
+  const bodies = /^native\/|^events\.ts$/.test(name)
+    ? [text]
+    : (text.match(/^(?:export )?interface [\s\S]*?^\}/gm) ?? []);
   const field = /(\/\*\*(?:[^*]|\*(?!\/))*\*\/)?\n +(\w+)(\??): /g;
   return bodies.flatMap((body) =>
     [...body.matchAll(field)].map(([, words = '', name = '', mark]) => ({ name, optional: mark === '?', words })),
   );
 }
+
+/** The modules in which the types with fields are that a module shows; `only`: this one. */
+function modulesOf(name: string, only?: string): string[] {
+  const shown = source(name).matchAll(/^export (type )?\{([^}]*)\} from '(\..*?)\.js';$/gm);
+  return [...shown].flatMap(([, allTypes, names = '', path = '']) => {
+    const module = join(dirname(name), `${path}.ts`);
+    return names.split(',').flatMap((each) => {
+      const [, isType = allTypes, type = ''] = /^\s*(type )?(\w*)/.exec(each) ?? [];
+      if (isType === undefined || type !== (only ?? type)) return [];
+      const own = new RegExp(`^export (interface ${type}\\b|type ${type} =[^;]*\\{\n)`, 'm').test(source(module));
+      return own ? [module] : modulesOf(module, type);
+    });
+  });
+}
+
+it('every type with fields that the library shows is looked at', () => {
+  const modules = new Set(modulesOf('index.ts'));
+  expect(modules.size).toBeGreaterThan(20);
+  expect([...modules].filter((module) => ![...OPTIONS, ...TOLD].includes(module))).toEqual([]);
+});
 
 it.each([...OPTIONS, ...TOLD])('%s: every field has its words', (name) => {
   const fields = fieldsOf(name);

@@ -15,8 +15,11 @@ const PATIENCE = 1000;
 
 /** A journal: open, or to be opened when there is something for it. */
 export interface Journaling {
+  /** The name of the job. */
   id: string;
+  /** Where it is open already. */
   journal?: Journal;
+  /** Opens it. */
   open: () => Promise<Journal>;
   /** The files that are its own. */
   files: readonly string[];

@@ -43,9 +43,13 @@ export function isCommand(operation: Operation): operation is CommandOperation {
 
 /** The first record: what was asked for. */
 export interface JobRecord {
+  /** The kind of record. */
   type: 'job';
+  /** The version of the format: 1. */
   format: number;
+  /** The name of the job. */
   id: string;
+  /** What is done. */
   operation: Operation;
   /** Where relative paths began; those in `options` are absolute. */
   directory: string;
@@ -55,12 +59,15 @@ export interface JobRecord {
 
 /** Somebody begins, or goes on. */
 export interface AttemptRecord {
+  /** The kind of record. */
   type: 'attempt';
   /** 1 is the first. */
   number: number;
-  /** ISO 8601. */
+  /** When; ISO 8601. */
   time: string;
+  /** Where, by the name that the host has itself. */
   host: string;
+  /** Its process there. */
   process: number;
   /** As it was called, where a command did. */
   command?: readonly string[];
@@ -80,15 +87,19 @@ export interface Counts {
   copiedBytes: number;
   /** Failures that were not tried again with a better end. */
   errors: number;
-  /** Entries and bytes in all, where somebody has looked. */
+  /** Entries in all, where somebody has looked. */
   expectedEntries?: number;
+  /** Bytes of files in all, where somebody has looked. */
   expectedBytes?: number;
 }
 
 /** How far it is, now and then. */
 export interface ProgressRecord extends Counts {
+  /** The kind of record. */
   type: 'progress';
+  /** When; ISO 8601. */
   time: string;
+  /** What is done, as `Snapshot` has it. */
   phase: string;
   /** The attempt that it is about. */
   attempt: number;
@@ -107,14 +118,19 @@ export type Counted = Omit<Report, 'failures' | 'failureFile' | 'job'>;
 
 /** How an attempt ended. */
 export interface EndRecord extends Counts {
+  /** The kind of record. */
   type: 'end';
+  /** When; ISO 8601. */
   time: string;
   /** `failed`: it came to its end, and is not complete. `interrupted`: the same command goes on. */
   state: 'done' | 'failed' | 'interrupted';
+  /** What the command of this operation ends with. */
   exitCode: number;
   /** The verdict. */
   sentence: string;
+  /** Which one: 1 is the first. */
   attempt: number;
+  /** Seconds that it took. */
   elapsed: number;
   /** All that was counted. */
   report?: Counted;
@@ -126,6 +142,7 @@ export interface Conclusion extends Pick<EndRecord, 'state' | 'exitCode' | 'sent
   report?: Report | undefined;
 }
 
+/** What a journal has, in the order in which it came to be. */
 export type JournalRecord = JobRecord | AttemptRecord | ErrorEvent | NoteEvent | ProgressRecord | EndRecord;
 
 const TYPES: readonly string[] = [

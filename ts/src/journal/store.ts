@@ -38,7 +38,9 @@ export type JobState = 'running' | 'interrupted' | 'failed' | 'done' | 'damaged'
 export interface JobSummary extends Counts {
   /** What it is called. */
   id: string;
+  /** How it stands. */
   state: JobState;
+  /** What is done; undefined where the journal does not tell. */
   operation: Operation | undefined;
   /** What it reads, removes or compares. */
   sources: string[];
@@ -52,6 +54,7 @@ export interface JobSummary extends Counts {
   heard: string | undefined;
   /** Who is at work on it. */
   holder: Pick<Holder, 'host' | 'process'> | undefined;
+  /** What its last run ended with, where it came to an end. */
   exitCode: number | undefined;
   /** Its verdict, where it has one. */
   sentence: string | undefined;
