@@ -140,6 +140,22 @@ describe('an output that is no file', () => {
   });
 });
 
+it.each([
+  ['copy', '--metrics-file', '-', 's', 'd'],
+  ['sync', '--state', '-', 's', 's3://b/p'],
+  ['list', '--ca-file', '-', 's3://b/p'],
+])('what is there for longer is no stream: %s %s -', async (...args) => {
+  const root = place();
+  const { code, stderr } = await run(args, { cwd: root });
+  expect([code, stderr]).toEqual([2, expect.stringContaining(`: ${args[1]}: a stream won't do, it needs a file`)]);
+  expect(there(root)).toEqual(['s']);
+});
+
+it('hosts come from a stream too', async () => {
+  const { code, stderr } = await shell("echo '-x' | bh copy --hosts - s d", place());
+  expect([code, stderr]).toEqual([2, expect.stringContaining('not the name of a host: -x')]);
+});
+
 describe('a device, FIFO or socket as the destination', () => {
   it.each([
     [['copy', 's/a', 'node'], 2],

@@ -16,7 +16,7 @@ import {
   PROGRESS,
   stateDirectory,
 } from './run.js';
-import { contentOf, parseCount, parseRate } from './values.js';
+import { contentOf, parseCount, parseLasting, parseRate } from './values.js';
 
 /** A native verb: its errors go to stderr, and its exit code comes from the table. */
 export abstract class BareCommand extends Command {
@@ -151,10 +151,14 @@ export abstract class VerbCommand extends BareCommand {
     },
     parseCommand,
   );
-  metricsFile = value('--metrics-file', {
-    ...{ group: 'output', value: 'FILE', default: 'none' },
-    help: 'Write metrics for Prometheus into FILE, replaced every 15 s and at the end, as the textfile collector of node_exporter reads them (FILE.prom); not in a dry run',
-  });
+  metricsFile = value(
+    '--metrics-file',
+    {
+      ...{ group: 'output', value: 'FILE', default: 'none' },
+      help: 'Write metrics for Prometheus into FILE, replaced every 15 s and at the end, as the textfile collector of node_exporter reads them (FILE.prom); not in a dry run',
+    },
+    parseLasting,
+  );
 
   readonly #witness: Witness = { reports: [] };
 

@@ -19,15 +19,15 @@ export const CREW = {
       ...{ group: 'speed', value: 'N', default: 'one process does it all' },
       help: `Spread ${what} over N processes, which share ${shared}; with -v a line for each part that is done`,
     }),
-  hosts: (seen: string) =>
+  hosts: (...seen: string[]) =>
     value('--hosts', {
       ...{ group: 'speed', value: 'LIST', default: 'this one' },
-      help: `Have the workers on these hosts, by ssh without a question: names with commas between, or a file with one a line; one for each, or --workers in all. Each has to see ${seen} under the same paths; to one that does not see --run-dir it is carried by the connection`,
+      help: `Have the workers on these hosts, by ssh without a question: names with commas between, or a file with one a line, - for standard input; one for each, or --workers in all. Each has to see ${named(seen)} under the same paths; to one that does not see --run-dir it is carried by the connection`,
     }),
-  slurm: (seen: string) =>
+  slurm: (...seen: string[]) =>
     flag('--slurm', {
       group: 'speed',
-      help: `Have the workers as an array of Slurm jobs, or in an allocation as its steps; the nodes have to see ${seen} and --run-dir. What ends early is submitted again`,
+      help: `Have the workers as an array of Slurm jobs, or in an allocation as its steps; the nodes have to see ${named([...seen, '--run-dir'])}. What ends early is submitted again`,
     }),
   slurmArgs: () =>
     value('--slurm-args', {
@@ -109,6 +109,9 @@ export async function crewOf(
   };
 }
 
+/** `A`, `A and B`, `A, B and C`. */
+const named = (things: readonly string[]) => things.join(', ').replace(/, ([^,]*)$/, ' and $1');
+
 /** Words with blanks between them, or a JSON array of words. */
 function wordsOf(given: string): string[] {
   if (!given.startsWith('[')) return given.split(/\s+/).filter((word) => word !== '');
@@ -123,7 +126,8 @@ function wordsOf(given: string): string[] {
 
 /** Hosts, from a file with one a line, or with commas between. Throws `USAGE` where there are none. */
 async function hostsOf(given: string): Promise<string[]> {
-  const text = existsSync(toBytes(given)) ? fromBytes(await contentOf('--hosts', given)) : given.replaceAll(',', '\n');
+  const path = given === '-' ? '/dev/stdin' : given;
+  const text = existsSync(toBytes(path)) ? fromBytes(await contentOf('--hosts', path)) : given.replaceAll(',', '\n');
   const hosts = text.split('\n').map((line) => line.replace(/#.*/, '').trim());
   const named = hosts.filter((host) => host !== '');
   if (named.length === 0) throw new BulkhaulError('USAGE', `--hosts: there are no hosts in ${given || 'nothing'}`);

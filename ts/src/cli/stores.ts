@@ -4,7 +4,7 @@ import type { StoreSettings } from '../stores/access.js';
 import { isUrl } from '../stores/urls.js';
 import { VerbCommand } from './base.js';
 import { flag, value } from './options.js';
-import { elsewhere } from './values.js';
+import { elsewhere, parseLasting } from './values.js';
 
 /** A native verb that may be given a URL. */
 export abstract class StoreCommand extends VerbCommand {
@@ -25,10 +25,14 @@ export abstract class StoreCommand extends VerbCommand {
     help: 'Name the bucket in the host, also of --endpoint-url; otherwise it is in the path there',
   });
   anonymous = flag('--anonymous', { group: 'store', help: 'Do not sign requests: for public buckets' });
-  caFile = value('--ca-file', {
-    ...{ group: 'store', value: 'FILE', default: '$AWS_CA_BUNDLE, none' },
-    help: 'Trust the authorities in FILE too (certificates, PEM)',
-  });
+  caFile = value(
+    '--ca-file',
+    {
+      ...{ group: 'store', value: 'FILE', default: '$AWS_CA_BUNDLE, none' },
+      help: 'Trust the authorities in FILE too (certificates, PEM)',
+    },
+    parseLasting,
+  );
 
   /** Throws `USAGE` where one of the places is neither a URL nor a path of this machine. */
   protected refuseHosts(verb: string, places: readonly string[]): void {

@@ -142,3 +142,9 @@ export async function contentOf(option: string, path: string): Promise<Buffer> {
     throw new BulkhaulError('USAGE', `${option} can't be read: ${which}${whyOf(error)}`, { cause: error });
   });
 }
+
+/** The name of a file that is there for longer than a stream. Throws `USAGE` for `-`. */
+export function parseLasting(text: string, option: string): string {
+  if (text !== '-') return text;
+  throw new BulkhaulError('USAGE', `${option}: a stream won't do, it needs a file (./- is the one of that name)`);
+}

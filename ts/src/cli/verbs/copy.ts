@@ -70,8 +70,8 @@ export class CopyCommand extends CopyingCommand {
     formatOf,
   );
   workers = CREW.workers('the copy');
-  hosts = CREW.hosts('the source, the destination');
-  slurm = CREW.slurm('the source, the destination');
+  hosts = CREW.hosts('the source', 'the destination');
+  slurm = CREW.slurm('the source', 'the destination');
   slurmArgs = CREW.slurmArgs();
   hostProgram = CREW.hostProgram();
   parts = CREW.parts('SRC');

@@ -9,7 +9,7 @@ import { choice, flag, limit, number, operands, rules, value } from '../options.
 import { Command } from '../parser.js';
 import { runJob, spillDirectory } from '../run.js';
 import { StoreCommand } from '../stores.js';
-import { contentOf, parseAge, parseCount, parsePercent, parseSize } from '../values.js';
+import { contentOf, parseAge, parseCount, parseLasting, parsePercent, parseSize } from '../values.js';
 
 const COMPARE = ['auto', 'size', 'mtime', 'checksum', 'state'] as const;
 const CONFLICT = ['source', 'newer', 'larger', 'destination', 'skip', 'keep-both', 'fail'] as const;
@@ -120,10 +120,14 @@ export class SyncCommand extends StoreCommand {
     ...{ group: 'how', value: 'RULE', default: 'source' },
     help: 'What becomes of what both sides have otherwise: source, its content comes over; newer and larger, only where it is; destination and skip, nothing; keep-both, its content comes over, and what was there stays as NAME.conflict-TIME; fail, it is an error',
   });
-  state = value('--state', {
-    ...{ group: 'how', value: 'FILE', default: 'none' },
-    help: 'Write down in FILE what both sides are, entry by entry, and go by it in the next run: what changed, or is gone, on either side is seen without a question an entry. It belongs to these two places',
-  });
+  state = value(
+    '--state',
+    {
+      ...{ group: 'how', value: 'FILE', default: 'none' },
+      help: 'Write down in FILE what both sides are, entry by entry, and go by it in the next run: what changed, or is gone, on either side is seen without a question an entry. It belongs to these two places',
+    },
+    parseLasting,
+  );
   delete = flag('--delete', {
     group: 'how',
     help: 'Remove from DEST what SRC does not have, last; nothing where anything failed, SRC is empty, or past --max-delete',

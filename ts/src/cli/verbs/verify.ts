@@ -107,8 +107,8 @@ export class VerifyCommand extends StoreCommand {
     help: 'Write files that are damaged or missing anew from the directory COPY, where they are as a MANIFEST says, and verify them again; what was written to after COPY was made stays. What could not be repaired is an error, and the exit code is 0 when nothing is wrong any more. Needs --in',
   });
   workers = CREW.workers('the reading');
-  hosts = CREW.hosts('DIR, the MANIFESTs');
-  slurm = CREW.slurm('DIR, the MANIFESTs');
+  hosts = CREW.hosts('DIR', 'the MANIFESTs');
+  slurm = CREW.slurm('DIR', 'the MANIFESTs');
   slurmArgs = CREW.slurmArgs();
   hostProgram = CREW.hostProgram();
   parts = CREW.parts('DIR');
