@@ -486,7 +486,8 @@ describe('--prefer-external-b3', () => {
 describe('bulkhaul’s own options', () => {
   it('--json: standard output has the events of each step', async () => {
     const { mirror, at } = tree(['a']);
-    const { code, stdout } = await mirror('--json', '--log-file', 'log', 's', 'd');
+    const { code, stdout, stderr } = await mirror('--json', '--log-file', 'log', 's', 'd');
+    expect(stderr).toBe('');
     const summaries = jsonLines(stdout).filter(({ type }) => type === 'summary');
     expect([code, summaries.map(({ exitCode }) => exitCode)]).toEqual([0, [0, 0]]);
     expect(readFileSync(at('log'), 'utf8').match(/"msg":"begin"/g)).toHaveLength(2);

@@ -2,7 +2,7 @@
  * What a drop-in prints, says, and collects as problems.
  *
  * Comes in: lines of the original's output, notes and problems, as they come; goes out: the lines on standard output, or
- * with `--json` nothing but JSON there, sentences after the command's name on standard error, and at the end the problems,
+ * with `--json` nothing but JSON, sentences after the command's name on standard error, and at the end the problems,
  * of which the exit code is made. A reader that goes away ends the lines, not the work.
  */
 import type { NoteEvent, Report } from '../../events.js';
@@ -31,9 +31,11 @@ export class Console<Problem extends { readonly message: string; readonly said?:
 
   /** Lines of the original's output. */
   print(...lines: readonly string[]): void {
+    const { json, piped } = this.settings;
+    if (json) return;
     const text = lines.map((line) => `${line}\n`).join('');
-    if (this.settings.piped) this.streams.stderr.write(text);
-    else if (!this.settings.json) this.#stdout.write(text);
+    if (piped) this.streams.stderr.write(text);
+    else this.#stdout.write(text);
   }
 
   /** With --json: a line for a program. */
@@ -53,8 +55,9 @@ export class Console<Problem extends { readonly message: string; readonly said?:
     if (!this.settings.quiet) this.say(`note: ${text}`);
   }
 
-  /** The notes of a job, and where its failures are. What was lost is a problem, and told as one. */
+  /** The notes of a job, and where its failures are, unless JSON has them. What was lost is a problem, and told as one. */
   notes({ notes, failureFile }: Report): void {
+    if (this.settings.json) return;
     for (const { count, lost, message, path } of notes) {
       const where = [
         ...(count > 1 ? [`${count} times`] : []),
@@ -62,7 +65,7 @@ export class Console<Problem extends { readonly message: string; readonly said?:
       ];
       if (!lost) this.note(`${message}${where.length > 0 ? ` (${where.join(', ')})` : ''}`);
     }
-    if (failureFile !== undefined && !this.settings.json) this.say(`all failures are in ${failureFile}`);
+    if (failureFile !== undefined) this.say(`all failures are in ${failureFile}`);
   }
 
   /** Collects problems and says them, unless they were when they happened. */
