@@ -14,7 +14,8 @@ import { getSystemErrorMap } from 'node:util';
  * - `LIST`: a list can't be read, or is none of the kind that it was given for.
  * - `JOURNAL`: a journal can't be read or written, there is no such job, or it is in use.
  * - `ADDON`: the native engine could not be loaded.
- * - `NO_START`: there are too few file descriptors, no room for temporary files, or parts of the installation are missing.
+ * - `NO_START`: there are too few file descriptors, no room for temporary files, parts of the installation are missing, or the
+ *   store of a source does not answer.
  * - `OUTPUT`: a list, the log file or standard output could not be written.
  * - `STORE`: an object store did not do what it was asked for.
  * - `INCOMPLETE`: of `job.orThrow()`: the report is not complete.

@@ -40,7 +40,7 @@ export interface NativeJob {
    * 'USAGE' (bad option or path; exit 2), 'SAFETY' (refused: destination inside source, file onto itself; exit 3),
    * 'NO_SPACE' (not enough space with requireSpace; exit 3), 'NO_SOURCE' (a source is missing), 'LIST' (a list can't be
    * read, or is none of the kind it was given for), 'NO_DESTINATION' (it cannot be used), or
-   * 'NO_START' (too few file descriptors, no room for temporary files; exit 2).
+   * 'NO_START' (too few file descriptors, no room for temporary files, a store that does not answer; exit 2).
    */
   run(): Promise<NativeReport>;
   /** The next events, at most 1024; resolves with an empty array when the job has ended and all were taken. One call at a time. Once called, the job waits for its reader. */

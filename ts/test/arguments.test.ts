@@ -765,7 +765,7 @@ describe.each(Object.entries(CALLS))('%s', (_, { of, needed, kinds, beside }) =>
   it.each(rows)('refuses a wrong $key and takes a right one', async ({ key, right, wrong }) => {
     for (const value of wrong) await refuses(call({ ...needed, [key]: value }), word(key));
     const error = await errorOf(call(key in needed ? needed : { ...needed, ...beside?.[key], [key]: right }));
-    expect([undefined, 'NO_SOURCE', 'JOURNAL']).toContain(error?.code);
+    expect([undefined, 'NO_SOURCE', 'NO_START', 'JOURNAL']).toContain(error?.code);
   });
 
   it.each(Object.keys(needed))('needs %s', async (key) => {

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { partitionsOf } from '../src/stores/partitions.js';
 import { type S3, s3 } from './rig/s3.js';
-import { run, scratch } from './rig.js';
+import { jsonLines, run, scratch } from './rig.js';
 
 const KEYS = [
   'events/_metadata',
@@ -36,6 +36,11 @@ it('keeps the last ones of each directory, by what their values are', async () =
     '*deleting   year=2022/month=9/\n.d......... year=2022/month=10/ (kept)\n.d......... year=2022/month=11/ (kept)\n' +
       '.d......... year=2023/month=1/ (kept)\n.d......... year=2023/month=2/ (kept)\n',
   ]);
+  const told = jsonLines((await retain(server, '-n', '--json', ...args)).stdout);
+  expect(told[0]).toMatchObject({
+    ...{ type: 'entry', outcome: 'removed', kind: 'directory', dryRun: true },
+    ...{ path: 'year=2022/month=9', destination: 's3://b/events/year=2022/month=9' },
+  });
   expect(server.keys).toEqual([...KEYS].sort());
   const done = await retain(server, ...args);
   expect([done.code, server.keys], done.stderr).toEqual([0, without('month=9')]);

@@ -21,7 +21,7 @@ import { expect, it } from 'vitest';
 import { sectionsOf } from '../src/stores/access.js';
 import { type Ask, KEY, type S3, SECRET, s3 } from './rig/s3.js';
 import { versitygw } from './rig/versitygw.js';
-import { executable, jsonLines, program, type Run, run, scratch } from './rig.js';
+import { executable, freePort, jsonLines, program, type Run, run, scratch } from './rig.js';
 
 const MIB = 1024 * 1024;
 
@@ -927,7 +927,7 @@ it.each(Object.entries(ARCHIVES))(
       ...['3 0\n', '0\n', 'true\n', '2\n', '3\n', '3 0\n'],
       "{ year: '2026', month: '06', day: '15' }\n{ year: '2026', month: '06' }\n",
       '2\n',
-      'removed year=2026/month=6/\nskipped year=2026/month=7/\n1\n',
+      'removed year=2026/month=6\nskipped year=2026/month=7\n1\n',
       's3://archive/pairs/first.jpg added undefined\n' +
         's3://archive/pairs/second.jpg failed stat photos/missing.jpg: No such file or directory\n',
       'true the contents are the same\n',
@@ -949,6 +949,23 @@ it.each(Object.entries(ARCHIVES))(
   },
   120_000,
 );
+
+it('does not begin where nobody answers, whatever is asked of the store', async () => {
+  const source = tree({ a: '1' });
+  const env = { AWS_ACCESS_KEY_ID: 'a', AWS_SECRET_ACCESS_KEY: 'b', AWS_REGION: 'x' };
+  const away = ['--json', '--quiet', '--endpoint-url', `http://127.0.0.1:${await freePort()}`];
+  for (const [code, words] of [
+    ['NO_DESTINATION', ['sync', '--retries', '0', source, 's3://b/p']],
+    ['NO_START', ['sync', '--retries', '0', 's3://b/p', join(source, 'into')]],
+    ['NO_START', ['list', 's3://b/p']],
+    ['NO_START', ['manifest', 's3://b/p']],
+    ['NO_START', ['compare', source, 's3://b/p']],
+    ['NO_START', ['retain', '--key', 'month', '--keep', '1', 's3://b/p']],
+  ] as const) {
+    const ran = await run([words[0], ...away, ...words.slice(1)], { env });
+    expect([words, ran.code, ...jsonLines(ran.stdout)]).toMatchObject([words, 2, { kind: 'refused', code }]);
+  }
+}, 120_000);
 
 it('speaks TLS with servers whose authority it trusts, and with no others', async () => {
   const at = scratch();

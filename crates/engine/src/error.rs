@@ -35,7 +35,7 @@ pub enum Refusal {
     /// What was to be written is not there: an output file.
     #[error("{0}")]
     Output(String),
-    /// What any run needs is not there: room for temporary files, file descriptors (exit 2).
+    /// What any run needs is not there: room for temporary files, file descriptors, a server that answers (exit 2).
     #[error("{0}")]
     NoStart(String),
 }

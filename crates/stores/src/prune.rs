@@ -394,12 +394,14 @@ impl Sweep<'_> {
     }
 
     fn tell(&self, key: &[u8], kind: Kind, outcome: Outcome, reason: Option<Reason>, bytes: u64) {
+        // A directory has its slash in the store only.
+        let name = key.strip_suffix(b"/").unwrap_or(key);
         self.desk.tell(EntryEvent {
             outcome,
             kind,
-            path: key.to_vec(),
-            source: self.store.path(key),
-            destination: Vec::new(),
+            path: name.to_vec(),
+            source: self.store.path(name),
+            destination: self.store.path(name),
             bytes,
             changes: Changes::default(),
             reason,

@@ -542,6 +542,8 @@ impl Store for Sftp {
             bulkhaul_engine::error::cause_of(&fault)
         );
         Err(match self.side {
+            // Nobody has said that it is missing.
+            Side::Source if matches!(fault.cause, Cause::Answered("unavailable", _)) => Refusal::NoStart(why),
             Side::Source => Refusal::NoSource(why),
             Side::Destination(_) => Refusal::NoDestination(why),
         })

@@ -35,6 +35,10 @@ const IDLE_CONNECTIONS: usize = 64;
 /// Bytes of an answer that is no content.
 const LONGEST_ANSWER: u64 = 64 << 20;
 
+/// Words of our own for a request that nobody has answered.
+const CONNECTION: &str = "connection";
+const CERTIFICATE: &str = "certificate";
+
 /// The sum of a content that a server checks.
 pub const CRC_HEADER: &str = "x-amz-checksum-crc64nvme";
 
@@ -160,6 +164,13 @@ pub struct Wrong {
     pub code: String,
     /// In words.
     pub message: String,
+}
+
+impl Wrong {
+    /// Whether nobody has answered: there was no connection, or none to a server that is trusted.
+    pub fn unanswered(&self) -> bool {
+        matches!(self.code.as_str(), CONNECTION | CERTIFICATE)
+    }
 }
 
 impl std::fmt::Display for Wrong {
@@ -421,7 +432,7 @@ impl Client {
         let lost = |message: String| Wrong {
             fate: Fate::Transient,
             status: 0,
-            code: "connection".to_owned(),
+            code: CONNECTION.to_owned(),
             message,
         };
         let (parts, body) = match tokio::time::timeout(limit, asked).await {
@@ -435,7 +446,7 @@ impl Client {
                     let message = format!("{message} (--ca-file names an authority that is to be trusted)");
                     return Err(Wrong {
                         fate: Fate::Hopeless,
-                        ..own("certificate", message)
+                        ..own(CERTIFICATE, message)
                     });
                 }
                 return Err(lost(message));
