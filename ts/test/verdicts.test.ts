@@ -234,6 +234,23 @@ describe('two sources with one name', () => {
   });
 });
 
+it.each([
+  ['USAGE', 'copy --frob a d'],
+  ['USAGE', 'copy --jobs x a d'],
+  ['USAGE', 'copy'],
+  ['USAGE', 'copy host:/x d'],
+  ['USAGE', 'copy --log-file no/log a d'],
+  ['SAFETY', 'copy s s/d'],
+  ['NO_SOURCE', 'image inspect gone'],
+  ['JOURNAL', 'status none'],
+  ['JOURNAL', 'resume none'],
+])('what keeps a command from beginning is one line of JSON, whoever finds it: %s, %s', async (code, line) => {
+  const at = tree({ a: '1', 's/b': '2' });
+  const { stdout, stderr } = await run([...line.split(' '), '--json'], { cwd: at(), env: { XDG_STATE_HOME: at('x') } });
+  expect(jsonLines(stdout)).toMatchObject([{ type: 'error', kind: 'refused', code }]);
+  expect(stderr).toMatch(/^bulkhaul: [^\n]+\n$/);
+});
+
 describe('what is missing', () => {
   it('is 23, and what is there is dealt with', async () => {
     const at = tree({ a: '1', 's/b': '2', list: 'b\ngone\n' });

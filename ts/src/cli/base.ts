@@ -15,6 +15,7 @@ import {
   journalSettings,
   PROGRESS,
   stateDirectory,
+  tellRefusal,
 } from './run.js';
 import { contentOf, parseCount, parseLasting, parseRate } from './values.js';
 
@@ -35,6 +36,7 @@ export abstract class BareCommand extends Command {
       return await super.validateAndExecute();
     } catch (thrown) {
       const error = systemError(thrown);
+      if (this.json) await tellRefusal(this.context.stdout, error);
       this.context.stderr.write(errorText(error));
       this.failed(BulkhaulError.from(error));
       return exitCodeOfError(error);

@@ -282,12 +282,19 @@ function verb(name: string, command: Verb): Main {
       return await cli.run(cli.process([name, ...call], {}), more);
     } catch (error) {
       // Only arguments that do not parse come here; what a command throws it deals with itself.
+      const told = async (message: string) => {
+        const end = args.indexOf('--');
+        if (args.slice(0, end < 0 ? undefined : end).includes('--json')) {
+          const { tellRefusal } = await import('./run.js');
+          await tellRefusal(stdout, new BulkhaulError('USAGE', message));
+        }
+        return refuse(`${display(message)} ${describes}`);
+      };
       if (error instanceof UnknownOptions) {
         const { optionAdvice } = await import('./advice.js');
-        return refuse(`${display(optionAdvice(name, error.given, error.known))} ${describes}`);
+        return told(optionAdvice(name, error.given, error.known));
       }
-      if (error instanceof BulkhaulError && error.code === 'USAGE')
-        return refuse(`${display(error.message)} ${describes}`);
+      if (error instanceof BulkhaulError && error.code === 'USAGE') return told(error.message);
       throw error;
     }
   };

@@ -19,6 +19,7 @@ import type { Follower, Listener, ReportSettings } from '../report/follow.js';
 import type { Origin } from '../report/log.js';
 import type { ServeSettings } from '../report/serve.js';
 import { ExitCode } from '../verdict.js';
+import { answer } from './answer.js';
 import type { Witness } from './ended.js';
 import { version } from './version.js';
 
@@ -129,6 +130,18 @@ export async function runJob(
   }
 }
 
+/** Errors that reporters were told. */
+const told = new WeakSet<Error>();
+
+/** With `--json`: a line for what ended a command early, unless a reporter had it. */
+export async function tellRefusal(stdout: Writable, thrown: unknown): Promise<void> {
+  if (thrown instanceof Error && told.has(thrown)) return;
+  const { jsonLine } = await import('../report/json.js');
+  const { code, message } = BulkhaulError.from(thrown);
+  // People are told all the same.
+  await answer(stdout, jsonLine({ type: 'error', kind: 'refused', code, message })).catch(() => undefined);
+}
+
 async function followed(
   begin: (entries: boolean, hush: Follower['hush']) => Job,
   settings: CommonSettings,
@@ -163,6 +176,9 @@ async function followed(
   for (const [signal, handler] of Object.entries(handlers)) process.on(signal as NodeJS.Signals, handler);
   try {
     return await follow(job, listen);
+  } catch (error) {
+    if (error instanceof Error) told.add(error);
+    throw error;
   } finally {
     clearTimeout(end);
     clearTimeout(limit);
