@@ -131,6 +131,9 @@ describe('units', () => {
     [59.6, '1m00s'],
     [3599.6, '1h00m00s'],
     [86_400, '1d00h00m'],
+    [365 * 86_400 - 1, '364d23h59m'],
+    [365 * 86_400, 'over a year'],
+    [Number.POSITIVE_INFINITY, 'over a year'],
   ])('%d seconds are %s', (value, text) => expect(duration(value)).toBe(text));
 });
 

@@ -19,8 +19,12 @@ export function rate(bytesPerSecond: number): string {
   return `${bytes(Number.isFinite(bytesPerSecond) ? bytesPerSecond : 0)}/s`;
 }
 
-/** `0.4 s`, `42 s`, `3m05s`, `2h00m10s`, `1d02h00m`. */
+/** Seconds beyond which nobody wants to know how many. */
+const YEAR = 365 * 86_400;
+
+/** `0.4 s`, `42 s`, `3m05s`, `2h00m10s`, `1d02h00m`, `over a year`. */
 export function duration(seconds: number): string {
+  if (!(seconds < YEAR)) return 'over a year';
   if (seconds < 9.95) return `${seconds.toFixed(1)} s`;
   const total = Math.round(seconds);
   if (total < 60) return `${total} s`;
