@@ -24,7 +24,9 @@ describe('bulkhaul list', () => {
     const at = tree();
     const cwd = at();
     const printed = await run(['list', 'a'], { cwd, env: { TMPDIR: cwd } });
-    expect([printed.code, printed.stdout, printed.stderr]).toEqual([0, A, '']);
+    expect([printed.code, printed.stdout]).toEqual([0, A]);
+    expect(printed.stderr).toMatch(/^5 entries listed, .*\ncomplete: 5 entries\n$/);
+    expect(await run(['list', '-q', 'a'], { cwd })).toEqual({ code: 0, stdout: A, stderr: '' });
     const written = await run(['list', '-o', 'L', 'a'], { cwd });
     expect([written.code, readFileSync(at('L'), 'utf8'), written.stdout]).toEqual([0, A, '']);
     expect(written.stderr).toContain('5 entries listed');

@@ -137,6 +137,11 @@ describe('an output that is no file', () => {
     for (let number = 0; number < 3000; number++) writeFileSync(join(root, 's', `${number}`.padStart(200, '0')), '');
     const { stdout, stderr } = await shell('set -o pipefail; bh list s | head -1; echo $?', root);
     expect([stdout, stderr]).toEqual(['s/\n0\n', '']);
+    const told = await shell('mkfifo f; head -1 f & bh list -o f s; echo $?; wait', root);
+    expect([told.stdout.split('\n').sort(), told.stderr]).toEqual([
+      ['', '0', 's/'],
+      expect.stringContaining('note (unread, 1x): whoever read it left before its end, first at f\ncomplete: '),
+    ]);
   });
 });
 

@@ -1,5 +1,6 @@
 /** What the native verbs share: the common options, and the way of errors to stderr and exit codes. */
 import { BulkhaulError } from '../error.js';
+import type { Report } from '../events.js';
 import { display, fromBytes } from '../names.js';
 import type { Resources } from '../native/options.js';
 import type { JournalSettings } from '../ops/arguments.js';
@@ -239,6 +240,12 @@ export abstract class VerbCommand extends BareCommand {
     }
     this.#streams.set(stream, `${option} -`);
     return stream;
+  }
+
+  /** Whether people are told the end: not who was content with the beginning of what was `printed`, as `head` is. */
+  protected tells({ complete, notes }: Report, printed: boolean): boolean {
+    const left = printed && notes.some(({ kind }) => kind === 'unread');
+    return !this.json && !(complete && (this.quiet || left));
   }
 
   /** The option that puts lines of its own on standard output. */

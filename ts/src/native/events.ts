@@ -127,7 +127,7 @@ export interface NativeFailure {
 export interface NativeNote {
   /** Tells this event from others. */
   type: 'note';
-  /** 'owner' | 'group' | 'mode' | 'times' | 'time' | 'acl' | 'capability' | 'xattr:NAME' | 'dropped-xattr:NAME' | 'setid-dropped' | 'space' | 'foreign-staging' | 'inode-flags' | 'special' | 'link-outside' | 'hard-links' | 'hard-link-copied' | 'left-behind' … */
+  /** 'owner' | 'group' | 'mode' | 'times' | 'time' | 'acl' | 'capability' | 'xattr:NAME' | 'dropped-xattr:NAME' | 'setid-dropped' | 'space' | 'foreign-staging' | 'inode-flags' | 'special' | 'link-outside' | 'hard-links' | 'hard-link-copied' | 'left-behind' | 'unread' … */
   kind: string;
   /** It was asked for, could have been had, and the destination refused it: the run is not complete. */
   lost: boolean;
@@ -208,7 +208,7 @@ export interface NativeSnapshot {
   skippedFiles: number;
   /** Bytes of the files skipped as unchanged. */
   skippedBytes: number;
-  /** Bytes written. */
+  /** Bytes written, also of what failed and was taken back. */
   copiedBytes: number;
   /** Files written. */
   copiedFiles: number;
@@ -321,7 +321,7 @@ export interface NativeReport {
   slowest: NativeSlow[];
   /** Their bytes by the room that they take; 0 where only sizes were asked for, as in lists and comparisons by hash alone. */
   allocatedBytes: number;
-  /** Bytes of content written. */
+  /** Bytes of content written, without those of what failed and was taken back. */
   copiedBytes: number;
   /** Big files that an earlier run had begun, and this one went on with; for a manifest or a verification files that an earlier run had read, for a verified copy also those that it had proved. */
   resumedFiles: number;

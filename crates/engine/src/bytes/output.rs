@@ -3,7 +3,8 @@
 //!
 //! Comes in: bytes, in order; goes out: the file. It is made when there is something to write, so that a run that comes to
 //! nothing has left nothing. A symlink stays, and what it leads to is the file. A device, a FIFO and a descriptor of this
-//! process are written into, with waiting ([`crate::bytes::stream`]); what their reader does not want any more is dropped. What is
+//! process are written into, with waiting ([`crate::bytes::stream`]); what their reader does not want any more is dropped, and
+//! that is noted. What is
 //! more than one buffer is written by a thread of its own, some buffers behind whoever makes the bytes, so that neither
 //! waits for the other. After an error it can only be discarded.
 
@@ -346,7 +347,15 @@ impl Output {
     pub fn finish(mut self) -> Result<bool, Refusal> {
         let written = self.catch_up().and_then(|()| self.flush());
         match written.and_then(|()| self.place.publish()) {
-            Ok(()) => Ok(!(matches!(self.place, Place::Gone) && self.desk.cancel.is_draining())),
+            Ok(()) => {
+                let gone = matches!(self.place, Place::Gone);
+                let stopped = gone && self.desk.cancel.is_draining();
+                if gone && !stopped {
+                    let first = || (self.path.clone(), "whoever read it left before its end".to_owned());
+                    self.desk.note("unread", first);
+                }
+                Ok(!stopped)
+            }
             Err(errno) => {
                 let because = refusal(&self.path, errno);
                 self.discard().and(Err(because))

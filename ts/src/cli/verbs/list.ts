@@ -92,7 +92,7 @@ export class ListCommand extends StoreCommand {
       settings,
       context,
     );
-    if (!settings.json && (!report.complete || (!settings.quiet && output !== undefined))) {
+    if (this.tells(report, output === undefined)) {
       const { listSummary } = await import('../../report/summary.js');
       context.stderr.write(listSummary(report, options));
     }
@@ -123,7 +123,7 @@ export class ListCommand extends StoreCommand {
     };
     const entries = settings.json && !settings.quiet;
     const report = await runJob(() => listStore({ ...asked, entries }), settings, context);
-    if (!settings.json && (!report.complete || (!settings.quiet && output !== undefined))) {
+    if (this.tells(report, output === undefined)) {
       const { listSummary } = await import('../../report/summary.js');
       context.stderr.write(listSummary(report));
     }

@@ -140,7 +140,7 @@ export class ManifestCommand extends StoreCommand {
     const { manifest } = await import('../../ops/manifest.js');
     const begin = crew === undefined ? () => manifest({ ...options, ...told }) : await this.spread(crew, options, told);
     const report = await runJob(begin, settings, context);
-    if (!settings.json && (!report.complete || (!settings.quiet && output !== undefined))) {
+    if (this.tells(report, output === undefined)) {
       const { manifestSummary } = await import('../../report/summary.js');
       context.stderr.write(manifestSummary(report));
     }

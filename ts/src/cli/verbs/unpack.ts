@@ -87,14 +87,17 @@ export class UnpackCommand extends StoreCommand {
     };
     const { unpack } = await import('../../ops/unpack.js');
     const shown = this.list && !settings.json ? { ...settings, verbose: true } : settings;
+    let left = false;
+    context.stdout.on('error', ({ code }: NodeJS.ErrnoException) => {
+      left ||= code === 'EPIPE';
+    });
     const report = await runJob(
       (entries) => unpack({ ...options, entries: entries || (this.list && !settings.quiet) }),
       shown,
       context,
     );
     // Who reads the beginning of a list has what they wanted.
-    const left = context.stdout.errored as NodeJS.ErrnoException | null;
-    if (this.list && report.interrupted && left?.code === 'EPIPE') return ExitCode.complete;
+    if (this.list && report.interrupted && left) return ExitCode.complete;
     if (!settings.json && (!report.complete || !settings.quiet)) {
       const { listSummary, summaryText, unpackedSummary } = await import('../../report/summary.js');
       const text = task === 'list' ? listSummary : task === 'verify' ? unpackedSummary : summaryText;
