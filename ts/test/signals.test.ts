@@ -208,6 +208,7 @@ describe('a read that does not come back', () => {
     'migrate M/ o',
     'compress M/',
     'pack M/ o',
+    'unpack M/p o',
     'list --full-hash M/',
     'manifest M/',
     'verify --in M/ MD5SUMS',
@@ -221,18 +222,50 @@ describe('a read that does not come back', () => {
       utimesSync(join(cwd, directory, 'f'), 1, 1);
     }
     writeFileSync(join(cwd, 'MD5SUMS'), MD5SUMS);
+    if (line.startsWith('unpack')) await run(['pack', '-q', 'there/', 's/p'], { cwd });
     const mount = await mountFaulty(join(cwd, 's'), 'hang');
     if (mount === undefined) return;
     const { point, hangs, unmount } = mount;
     onTestFinished(unmount);
     const hung = hangs();
-    const args = line.split(' ').map((word) => (word === 'M/' ? `${point}/` : word));
+    const args = line.split(' ').map((word) => word.replace(/^M\//, `${point}/`));
     const { code, stderr } = await stoppedTwice(start(args, cwd), hung);
     expect(stderr).toContain('SIGTERM: aborting\n');
     expect(stderr).toContain('what did not come back was left behind');
     // Whoever asks for anything else of it waits too, and may be the one that is named.
     if (!line.startsWith('hpcp')) expect(stderr).toContain(`first at ${point}`);
     expect(code).toBe(130);
+  });
+});
+
+describe('a directory that is never listed', () => {
+  it.each([
+    'copy M/ o',
+    'copy --workers 1 M/ o',
+    'list M/',
+    'partition --parts 2 -o L.{} M/',
+    'remove -f M/month=1',
+    'retain --key month --keep 1 M/',
+  ])('%s', async (line) => {
+    const cwd = scratch();
+    mkdirSync(join(cwd, 's/month=1'), { recursive: true });
+    const mount = await mountFaulty(join(cwd, 's'), 'unlisted');
+    if (mount === undefined) return;
+    const args = line.split(' ').map((word) => word.replace('M/', `${mount.point}/`));
+    const hung = mount.hangs();
+    const child = start([...args, '--state-dir', join(cwd, 'state')], cwd);
+    const ended = new Promise<number | null>((resolve) => child.on('close', resolve));
+    try {
+      await hung;
+      child.kill('SIGHUP');
+      await said(child.stderr, /SIGHUP: stopping\b.*; once more to abort\n/);
+      child.kill('SIGTERM');
+      // The rest is the kernel's, which ends no such call.
+      await said(child.stderr, /\nINTERRUPTED: .* \(exit 130\)\n/);
+    } finally {
+      await mount.unmount();
+    }
+    expect(await ended).toBe(130);
   });
 });
 

@@ -17,6 +17,7 @@ What is stated of files:
   until=PATH     … until this file appears
   inode=N        every file has this inode number and at least two links; with `inode=N` and `alike`, directories too
   only=SUFFIX    the above, and `nocreate`, are meant for paths that end so (for nocreate: paths of directories)
+  unlisted       listing a directory below the top never returns; each prints `hangs`
   direct         past the page cache, as lies about sizes always are: a read that hangs cannot even be killed
   unknown        directories are listed without the kinds of their entries
   stale          the first new directory below another is made, but mkdir answers ESTALE, and its name leads to nothing
@@ -50,7 +51,7 @@ MNT_DETACH = 2
 BYTES = "latin-1"
 
 NUMBERS = {"larger", "smaller", "short", "inode", "granularity", "earliest", "latest", "squash"}
-WORDS = {"hang", "alike", "direct", "unknown", "fold", "stale"}
+WORDS = {"hang", "unlisted", "alike", "direct", "unknown", "fold", "stale"}
 TEXTS = {"until", "only", "fold"}
 CREATING = ["create", "mkdir", "mknod", "symlink", "link", "rename"]
 REFUSED = {
@@ -78,7 +79,7 @@ class Options:
         self.larger = self.smaller = self.short = 0
         self.inode = self.squash = self.earliest = self.latest = None
         self.granularity = 1
-        self.hang = self.alike = self.direct = self.unknown = self.stale = False
+        self.hang = self.unlisted = self.alike = self.direct = self.unknown = self.stale = False
         self.fold = self.until = None
         self.only = b""
         # By operation: the error number, 0 for one that is answered with success and not done.
@@ -235,6 +236,10 @@ class View:
         return os.open(self.real(path), os.O_RDONLY | os.O_DIRECTORY)
 
     def readdir(self, path, _handle):
+        if self.options.unlisted and path != "/":
+            say("hangs")
+            while True:
+                time.sleep(1)
         names = [".", ".."]
         with os.scandir(self.real(path)) as entries:
             for entry in entries:
