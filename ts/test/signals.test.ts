@@ -234,6 +234,9 @@ describe('a read that does not come back', () => {
     expect(stderr).toContain('what did not come back was left behind');
     // Whoever asks for anything else of it waits too, and may be the one that is named.
     if (!line.startsWith('hpcp')) expect(stderr).toContain(`first at ${point}`);
+    // What it has made of the file stays, under a name that nobody takes for it.
+    const makes = /^(copy M|move|hpcp)/.test(line);
+    expect(/\b1 unfinished file stays\b/.test(stderr), stderr).toBe(makes);
     expect(code).toBe(130);
   });
 });

@@ -273,7 +273,7 @@ pub fn report(r: Report) -> JsReport {
             })
             .collect(),
         allocated_bytes: t.allocated_bytes as f64,
-        copied_bytes: t.copied_bytes as f64,
+        copied_bytes: t.kept_bytes() as f64,
         resumed_files: t.resumed_files as f64,
         resumed_bytes: t.resumed_bytes as f64,
         planned_bytes: t.planned_bytes as f64,

@@ -368,6 +368,7 @@ impl<'a> Transfer<'a> {
     fn count(&self, bytes: u64) {
         self.progress.fetch_add(bytes, Ordering::Relaxed);
         self.flight.moved(bytes);
+        self.flight.wrote(bytes);
     }
 
     /// The part that is being copied has come to `at`, by so many bytes more.

@@ -96,6 +96,7 @@ pub fn begin(
     let _in_hand = flight.in_hand();
     flight.begin(stat.size);
     let (new, staging, begun) = stage(run, hand, place, (file, stat))?;
+    flight.staged();
     let ledger = begun.as_ref().map(|begun| Arc::clone(&begun.ledger));
     let filled = fill(run, hand, place, (file, stat), (new, ledger.as_ref()))
         .map_err(|stopped| explained(stopped, at, &place.node.path(), stat.size));

@@ -187,6 +187,7 @@ fn prove(run: &Run<'_>, hand: &mut Hand<'_>, written: &Made, forgotten: Option<u
     let flight = &hand.counters.flight;
     let _in_hand = flight.in_hand();
     flight.begin(*size);
+    flight.staged();
     let new = sys::open_file(at, staging.as_c_str()).map_err(made(Operation::Open))?;
     let there = sys::stat_fd(new.as_fd()).map_err(made(Operation::Stat))?;
     let whole = there.size == *size || written.begun.is_some() && there.size > *size;

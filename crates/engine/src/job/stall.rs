@@ -19,7 +19,7 @@ use bulkhaul_sys::{self as sys, Kind};
 
 use crate::error::{Cause, Failure, Fault, Operation, Refusal, Side};
 use crate::job::desk::{Desk, Phase};
-use crate::report::counters::Totals;
+use crate::report::counters::{Counters, Totals};
 use crate::report::{Durability, Report};
 
 /// Time between two looks.
@@ -160,6 +160,7 @@ fn held() -> Vec<Vec<u8>> {
 }
 
 fn close(desk: &Desk) -> Report {
+    desk.counters.iter().for_each(Counters::leave_behind);
     desk.enter(Phase::Done);
     desk.report(Durability::None, desk.most_staff(), true)
 }

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 
 use bulkhaul_sys::Kind;
 
@@ -39,6 +39,7 @@ pub struct Counters {
     size_bytes: [AtomicU64; SIZE_CLASSES.len() + 1],
     allocated_bytes: AtomicU64,
     copied_bytes: AtomicU64,
+    taken_back: AtomicU64,
     skipped_files: AtomicU64,
     skipped_bytes: AtomicU64,
     done_bytes: AtomicU64,
@@ -68,6 +69,10 @@ pub struct Flight {
     to_move: AtomicU64,
     /// How many of them were.
     moved: AtomicU64,
+    /// Bytes that were written of it.
+    written: AtomicU64,
+    /// What was made of it has a name that nobody takes for it.
+    staged: AtomicBool,
     waiting: AtomicU64,
     /// Bytes that are to be read back of those that wait.
     waiting_bytes: AtomicU64,
@@ -79,6 +84,7 @@ pub struct InHand<'f>(&'f Flight);
 impl Drop for InHand<'_> {
     fn drop(&mut self) {
         self.0.to_move.store(0, Relaxed);
+        self.0.staged.store(false, Relaxed);
     }
 }
 
@@ -91,12 +97,29 @@ impl Flight {
     /// A file is begun, of which so many bytes are to be moved and read back.
     pub fn begin(&self, bytes: u64) {
         self.moved.store(0, Relaxed);
+        self.written.store(0, Relaxed);
+        self.staged.store(false, Relaxed);
         self.to_move.store(bytes.saturating_add(1), Relaxed);
     }
 
     /// So many bytes of the file in hand were moved.
     pub fn moved(&self, bytes: u64) {
         self.moved.fetch_add(bytes, Relaxed);
+    }
+
+    /// Something was made of the file in hand that stays unfinished where nobody comes back to it.
+    pub fn staged(&self) {
+        self.staged.store(true, Relaxed);
+    }
+
+    /// So many bytes of the file in hand were written.
+    pub fn wrote(&self, bytes: u64) {
+        self.written.fetch_add(bytes, Relaxed);
+    }
+
+    /// Bytes of the file in hand that were written.
+    pub fn all_written(&self) -> u64 {
+        self.written.load(Relaxed)
     }
 
     /// All of the file in hand is still to be moved.
@@ -120,6 +143,7 @@ impl Flight {
         self.waiting.fetch_sub(1, Relaxed);
         self.waiting_bytes.fetch_sub(bytes, Relaxed);
         self.begin(bytes);
+        self.staged();
         self.in_hand()
     }
 }
@@ -229,6 +253,7 @@ impl Counters {
     /// A file was begun and stays unfinished.
     pub fn left_unfinished(&self) {
         add(&self.unfinished, 1);
+        self.flight.staged.store(false, Relaxed);
     }
 
     /// A file was proved: its bytes, and how many of them the cache gave instead of the medium.
@@ -246,6 +271,20 @@ impl Counters {
     /// Where bytes of content are counted as they are written.
     pub fn written(&self) -> &AtomicU64 {
         &self.copied_bytes
+    }
+
+    /// Its worker does not come back: what it has begun stays unfinished.
+    pub fn leave_behind(&self) {
+        let Flight { staged, waiting, .. } = &*self.flight;
+        add(
+            &self.unfinished,
+            u64::from(staged.load(Relaxed)) + waiting.load(Relaxed),
+        );
+    }
+
+    /// So many bytes that were written are taken back, because their file failed.
+    pub fn took_back(&self, bytes: u64) {
+        add(&self.taken_back, bytes);
     }
 
     /// The recorder closes an entry. `size` is a file's size in bytes.
@@ -341,6 +380,8 @@ pub struct Totals {
     pub allocated_bytes: u64,
     /// Bytes of content written.
     pub copied_bytes: u64,
+    /// Those of them that were taken back.
+    pub taken_back: u64,
     /// Files that needed no content.
     pub skipped_files: u64,
     /// Their bytes.
@@ -396,6 +437,7 @@ impl Totals {
             }
             sum.allocated_bytes += c.allocated_bytes.load(Relaxed);
             sum.copied_bytes += c.copied_bytes.load(Relaxed);
+            sum.taken_back += c.taken_back.load(Relaxed);
             sum.skipped_files += c.skipped_files.load(Relaxed);
             sum.skipped_bytes += c.skipped_bytes.load(Relaxed);
             sum.done_bytes += c.done_bytes.load(Relaxed);
@@ -412,6 +454,11 @@ impl Totals {
             sum.unfinished += c.unfinished.load(Relaxed);
         }
         sum
+    }
+
+    /// Bytes of content that were written and stay.
+    pub fn kept_bytes(&self) -> u64 {
+        self.copied_bytes.saturating_sub(self.taken_back)
     }
 
     /// What the workers did, as their throughput is measured: bytes moved, hashed or read back, and entries found and done with.

@@ -478,9 +478,11 @@ impl Hand<'_> {
         let counters = self.counters;
         let _in_hand = counters.flight.in_hand();
         counters.flight.begin(entry.stored);
+        counters.flight.staged();
         let written = archive.content((tape, entry), digest, self.desk, &mut |bytes, offset| {
             counters.flight.moved(bytes.len() as u64);
             counters.written().fetch_add(bytes.len() as u64, Relaxed);
+            counters.flight.wrote(bytes.len() as u64);
             sys::write_all_at(file.as_fd(), bytes, offset).map_err(|errno| fault(Operation::Write, errno))
         });
         let finished = written.and_then(|found| {
@@ -494,8 +496,10 @@ impl Hand<'_> {
             Self::appear(&place, &staging, &name, there.is_some())?;
             Ok(())
         });
-        let finished =
-            finished.map_err(|stopped| explained(stopped, place.at.as_fd(), &packed.entry.path, header.size));
+        let finished = finished.map_err(|stopped| {
+            counters.took_back(counters.flight.all_written());
+            explained(stopped, place.at.as_fd(), &packed.entry.path, header.size)
+        });
         Self::or_discard(&place.at, &staging, finished)?;
         Ok(Done::of(Outcome::Copied, header.size))
     }

@@ -84,6 +84,8 @@ pub struct Lead<'l> {
 pub struct Hand<'h> {
     pub desk: &'h Desk,
     pub counters: &'h Counters,
+    /// The file of which it is.
+    pub flight: &'h Flight,
     pub tools: &'h mut Tools,
     pub from: BorrowedFd<'h>,
     pub to: Option<BorrowedFd<'h>>,
@@ -224,6 +226,7 @@ impl Blocks {
         let hand = &mut Hand {
             desk,
             counters,
+            flight: &blocks.flight,
             tools: &mut *tools,
             from,
             to,
@@ -269,6 +272,7 @@ impl Blocks {
         let hand = &mut Hand {
             desk,
             counters,
+            flight: &self.flight,
             tools: &mut *tools,
             from: files.0.as_fd(),
             to: files.1.as_ref().map(sys::AsFd::as_fd),

@@ -73,6 +73,7 @@ pub fn pack(
     packed?;
     let (packed, around) = packing.end(output)?;
     counters.written().fetch_add(around, Relaxed);
+    counters.flight.wrote(around);
     Ok(packed)
 }
 
@@ -401,6 +402,7 @@ impl Deed for Packing {
             });
         }
         hand.counters.written().fetch_add(ready.bytes.len() as u64, Relaxed);
+        hand.flight.wrote(ready.bytes.len() as u64);
         let new = archive.at - archive.begun;
         if new >= WRITE_BACK_BYTES {
             // Only a head start: an error is told by the sync that follows.

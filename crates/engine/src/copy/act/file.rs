@@ -443,8 +443,8 @@ fn copy_file(
     if worker.run.desk.cancel.is_draining() {
         return Err(Stopped::Aborted);
     }
-    let times = if worker.run.rules.asked.verify { 2 } else { 1 };
-    worker.counters.flight.begin(stat.size.saturating_mul(times));
+    let flight = &worker.counters.flight;
+    flight.begin(stat.size.saturating_mul(1 + u64::from(worker.run.rules.asked.verify)));
     let index = place.destination;
     let keep = &worker.run.rules.keep;
     let original = stat;
@@ -469,6 +469,7 @@ fn copy_file(
             unfinished: None,
         }
     };
+    flight.staged();
     let there = unfinished.as_ref().map_or(0, Unfinished::bytes);
     let filled = if entry.is_packed() {
         pack::fill(worker, entry, (file, stat), place, (&new, unfinished.as_ref()))
@@ -536,8 +537,8 @@ fn copy_file(
                     Ok(()) | Err(_) => {}
                 }
             }
-            let made = (staging.as_ref(), unfinished.as_ref());
-            make::give_up(worker, entry.dir, index, entry.target, made, &stopped);
+            let made = (staging.as_ref(), unfinished.as_ref(), flight.all_written());
+            make::give_up(worker, (entry.dir, index), entry.target, made, &stopped);
             Err(stopped)
         }
     }
@@ -566,10 +567,13 @@ fn finish(worker: &mut Worker<'_>, mut finished: Finished) -> Result<(Done, Iden
                 }
                 make::give_up(
                     worker,
-                    &finished.dir,
-                    finished.destination,
+                    (&finished.dir, finished.destination),
                     &finished.target,
-                    (finished.staging.as_ref(), finished.unfinished.as_ref()),
+                    (
+                        finished.staging.as_ref(),
+                        finished.unfinished.as_ref(),
+                        finished.done.bytes,
+                    ),
                     &stopped,
                 );
                 let again = matches!(&stopped, Stopped::Fault(fault) if fault.cause == Cause::Mismatch);
@@ -606,7 +610,8 @@ fn finish(worker: &mut Worker<'_>, mut finished: Finished) -> Result<(Done, Iden
         Some(staging) => make::publish(worker, &dir, destination, staging, &target, replaces.as_ref()),
     });
     if let Err(stopped) = named {
-        make::give_up(worker, &dir, destination, &target, (staging.as_ref(), None), &stopped);
+        let made = (staging.as_ref(), None, done.bytes);
+        make::give_up(worker, (&dir, destination), &target, made, &stopped);
         return Err(stopped);
     }
     // Until it had its name, nobody was to take it over.

@@ -387,16 +387,16 @@ pub fn stays(worker: &Worker<'_>, stopped: &Stopped, unfinished: Option<&Unfinis
     matches!(stopped, Stopped::Aborted) && (!worker.run.desk.cancel.is_aborted() || resumable())
 }
 
-/// An entry was stopped on its way: what was made of it stays or goes.
+/// An entry was stopped on its way: what was made of it, with so many bytes that were written, stays or goes.
 pub fn give_up(
     worker: &Worker<'_>,
-    dir: &Dir,
-    index: usize,
+    (dir, index): (&Dir, usize),
     target: &CStr,
-    (staging, unfinished): (Option<&Staging>, Option<&Unfinished>),
+    (staging, unfinished, written): (Option<&Staging>, Option<&Unfinished>, u64),
     stopped: &Stopped,
 ) {
     if !stays(worker, stopped, unfinished) {
+        worker.counters.took_back(written);
         return discard(worker, dir, index, target, staging);
     }
     worker.counters.left_unfinished();
