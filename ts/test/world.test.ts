@@ -553,7 +553,7 @@ const ROWS: Record<string, Row> = {
     },
   },
   list: {
-    words: (_source, _destination, faulty) => ['list', `${faulty}/`],
+    words: (_source, _destination, faulty) => ['list', '-q', `${faulty}/`],
     before: 'copy',
     cells: {
       view: [0, BOTH, BOTH, LISTED],
@@ -572,12 +572,12 @@ const ROWS: Record<string, Row> = {
     },
   },
   manifest: {
-    words: (_source, _destination, faulty) => ['manifest', '--algorithm', 'md5', `${faulty}/`],
+    words: (_source, _destination, faulty) => ['manifest', '-q', '--algorithm', 'md5', `${faulty}/`],
     before: 'copy',
     cells: LISTED_SUMS,
   },
   'manifest --workers': {
-    words: (_source, _destination, faulty) => ['manifest', ...CREW, '--algorithm', 'md5', `${faulty}/`],
+    words: (_source, _destination, faulty) => ['manifest', '-q', ...CREW, '--algorithm', 'md5', `${faulty}/`],
     before: 'copy',
     cells: LISTED_SUMS,
   },
