@@ -93,7 +93,7 @@ const ROOMS = [
   'parallel',
   ...['native/options', 'native/events', 'native/platform', 'native/blockdev', 'native', 'native/alias'],
   'verdict',
-  ...['program', 'attach', 'device', 'table', 'filesystem', 'raw', 'boot'].map((room) => `ops/disk/${room}`),
+  ...['program', 'attach', 'device', 'table', 'filesystem', 'used', 'raw', 'boot'].map((room) => `ops/disk/${room}`),
   'events',
   'stores/urls',
   ...['record', 'identity', 'lease', 'reader', 'store', 'scrub', 'journal', 'keeper'].map((room) => `journal/${room}`),

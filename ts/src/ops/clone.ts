@@ -614,8 +614,8 @@ class Cloning implements NativeJob {
     for (const { found, identity, partition, method } of parts) {
       if (found && found.uuid !== '') {
         renamed.set(found.uuid.toLowerCase(), identity.uuid);
-        if (method === 'raw' && identity.uuid === found.uuid) {
-          this.#note(`partition ${partition.number} keeps the UUID of the source: ${found.type} is copied whole`);
+        if ((method === 'raw' || method === 'blocks') && identity.uuid === found.uuid) {
+          this.#note(`partition ${partition.number} keeps the UUID of the source: ${found.type} is copied as it is`);
         }
       }
       renamed.set(
@@ -683,7 +683,7 @@ class Cloning implements NativeJob {
     if (twins) this.#note('both disks have the same ids now: in one machine a system may take the one for the other');
     for (const { root, found, to, partition } of parts) {
       for (const sentence of root ? await astrayIn(root.directory, known) : []) this.#note(sentence);
-      // What boards boot from was copied whole.
+      // What boards boot from was copied as it is.
       if (root || found?.type !== 'vfat') continue;
       const how = { write: false, sectorSize: sectorOf(table) };
       const mounted = await mountedAt(blockdev, target.file.fd, found.type, to, how).catch((error: Error) => {

@@ -51,10 +51,11 @@ export class ImageCommand extends VerbCommand {
 
       \`image clone SRC DST\` clones a disk or an image, partition by partition: into DST, a new image, or onto DST, a disk.
       File systems (ext2 to ext4, XFS, btrfs without subvolumes) are made anew with the parameters of the source's, and
-      their files are copied; swap is made; everything else is copied whole. All is looked at first: the source as
-      destination, whatever leads there, a disk that is in use, too little room, a damaged table are refused, and \`-n\` prints
-      the plan. Each partition is read back from the medium and compared; the identity of the source comes last. Until then
-      an image is \`DST.partial\`. A clone that was interrupted goes on with the same command.
+      their files are copied; swap is made; everything else is copied as it is, FAT, NTFS and btrfs without what they do not
+      use. All is looked at first: the source as destination, whatever leads there, a disk that is in use, too little room, a
+      damaged table are refused, and \`-n\` prints the plan. Each partition is read back from the medium and compared; the
+      identity of the source comes last. Until then an image is \`DST.partial\`. A clone that was interrupted goes on with the
+      same command.
 
       \`image pack SRC… IMAGE\` copies trees into an image, by the rules of \`copy\`: \`SRC\` by its name, of \`SRC/\` what is in it.
       A new image is one file system, measured so that all of it fits; it is \`IMAGE.partial\` until it is whole. One that is

@@ -20,10 +20,11 @@ import {
 } from '../../native/blockdev.js';
 import { attached, closed, type MountedRoot, mountedAt, type Place } from '../disk/attach.js';
 import * as devices from '../disk/device.js';
-import { KINDS, usedOfBtrfs } from '../disk/filesystem.js';
+import { KINDS } from '../disk/filesystem.js';
 import { has, must } from '../disk/program.js';
 import { SNAPSHOT, snapshotOfVolume, type VolumeSnapshot, volumeInUse } from '../disk/snapshot.js';
 import { layOut, limit, resized, soundTable, tail, throwaway } from '../disk/table.js';
+import { USED } from '../disk/used.js';
 
 const MIB = 2 ** 20;
 
@@ -215,11 +216,12 @@ async function build(
 const freshId = ({ label }: Pick<PartitionTable, 'label'>) =>
   label === 'gpt' ? randomUUID().toUpperCase() : `0x${randomBytes(4).toString('hex')}`;
 
-/** An identity of its own; what is copied whole and can't get another keeps that of the source. */
+/** An identity of its own; what is copied as it is and can't get another keeps that of the source. */
 function fresh(table: PartitionTable, { found, method, identity }: Part): Part['identity'] {
   const partUuid = table.label === 'gpt' && identity.partUuid !== '' ? randomUUID().toUpperCase() : identity.partUuid;
   const type = found?.type ?? '';
-  const keeps = method === 'raw' && type !== 'vfat' && type !== 'btrfs';
+  const whole = method === 'raw' || method === 'blocks';
+  const keeps = whole && type !== 'vfat' && type !== 'btrfs';
   if (method === 'table' || keeps || identity.uuid === '') return { ...identity, partUuid };
   const digits = randomBytes(4).toString('hex').toUpperCase();
   return { partUuid, uuid: type === 'vfat' ? `${digits.slice(0, 4)}-${digits.slice(4)}` : randomUUID() };
@@ -389,31 +391,37 @@ async function planned(from: From, partition: Partition, to: Place): Promise<Par
     }
     return { ...part, found, method: 'raw', why, places: [{ start: 0, size }] };
   };
+  const sectorSize = sectorOf(table);
+  const asItIs = async (why: string): Promise<Part> => {
+    const whole = raw(why);
+    const used = USED[found?.type ?? ''];
+    if (used === undefined) return whole;
+    const places = await attached(blockdev, file.fd, { start, size }, { write: false, sectorSize }, (device) =>
+      used(device, size).catch(() => undefined),
+    );
+    if (places === undefined) return whole;
+    const sum = places.reduce((all, each) => all + each.size, 0);
+    return { ...whole, method: 'blocks', why: `${why}, without what it does not use`, places, bytes: sum };
+  };
   const kind = found?.usage === 'filesystem' ? KINDS[found.type] : undefined;
   if (mounts.length === 0) await idle(name, nodes);
   if (found === undefined) return raw('nothing that is known is in it');
+  if (USED[found.type] && !kind) return asItIs(`${found.type} is copied as it is`);
   if (kind === undefined) return raw(STACKED[found.type] ?? `it holds ${found.type || 'a partition table'}`);
-  if (to.size < kind.least) return raw(`no ${found.type} of ${to.size} bytes can be made`);
-  if (found.type === 'vfat' && mounts.length === 0 && to.size >= size) return raw('FAT is copied whole');
+  if (to.size < kind.least) return asItIs(`no ${found.type} of ${to.size} bytes can be made`);
+  if (found.type === 'vfat' && mounts.length === 0 && to.size >= size) return asItIs('FAT is copied as it is');
   const mounted = await rootOf(from, found, mounts, partition, name).catch((error: unknown) => {
     if (error instanceof CloneRefused) throw error;
-    return raw(whyOf(error));
+    return asItIs(`it can't be mounted (${whyOf(error)}), and is copied as it is`);
   });
   if ('method' in mounted) return mounted;
   const { root, live } = mounted;
   from.roots.push(root);
-  if (found.type === 'btrfs' && (await subvolumes(root)) > 0) {
-    const whole = raw('btrfs with subvolumes is copied as it is');
-    const how = { write: false, sectorSize: sectorOf(table) };
-    const used = await attached(blockdev, file.fd, { start, size }, how, (device) => usedOfBtrfs(device, size));
-    if (used === undefined) return whole;
-    const sum = used.reduce((all, each) => all + each.size, 0);
-    return { ...whole, method: 'blocks', why: `${whole.why}, where it holds something`, places: used, bytes: sum };
-  }
+  if (found.type === 'btrfs' && (await subvolumes(root)) > 0) return asItIs('btrfs with subvolumes is copied as it is');
   const { bsize, blocks, bfree, files, ffree } = await statfs(root.directory);
   const [bytes, inodes] = [(blocks - bfree) * bsize, Math.max(0, files - ffree)];
   const like = from.mirror
-    ? await attached(blockdev, file.fd, { start, size }, { write: false, sectorSize: sectorOf(table) }, (device) =>
+    ? await attached(blockdev, file.fd, { start, size }, { write: false, sectorSize }, (device) =>
         kind.mirror(device, to.size === size),
       )
     : [];

@@ -7,7 +7,6 @@
 import { randomBytes, randomUUID } from 'node:crypto';
 import { open } from 'node:fs/promises';
 import { BulkhaulError } from '../../error.js';
-import type { Place } from './attach.js';
 import { must } from './program.js';
 
 const MIB = 2 ** 20;
@@ -161,29 +160,6 @@ const BTRFS: Kind = {
   check: async (path, signal) =>
     void (await must('btrfs', ['check', '--readonly', path], { ...(signal && { signal }) })),
 };
-
-/** Where btrfs has its superblock, and how many bytes of it; what is before the first mebibyte is kept whole. */
-const SUPERBLOCKS = [64 * MIB, 256 * 1024 ** 3];
-const SUPERBLOCK = 4096;
-
-/**
- * What of a device btrfs has given out to itself, by the tree that says so: all else holds nothing. undefined: nobody can
- * tell, because it has several devices, or a log that was not replayed, or does not agree with its superblock.
- */
-export async function usedOfBtrfs(path: string, size: number): Promise<Place[] | undefined> {
-  const told = await must('btrfs', ['inspect-internal', 'dump-super', path]);
-  const of = (name: string) => new RegExp(`^${name}\\s+(\\d+)`, 'm').exec(told)?.[1];
-  if (of('num_devices') !== '1' || of('log_root') !== '0') return undefined;
-  const tree = await must('btrfs', ['inspect-internal', 'dump-tree', '-t', 'dev', path]);
-  const extents = [...tree.matchAll(/key \(1 DEV_EXTENT (\d+)\)[\s\S]*? length (\d+)$/gm)].map(([, start, length]) => ({
-    ...{ start: Number(start), size: Number(length) },
-  }));
-  const sum = extents.reduce((all, extent) => all + extent.size, 0);
-  if (String(sum) !== of('dev_item.bytes_used')) return undefined;
-  const own = SUPERBLOCKS.filter((at) => at + SUPERBLOCK <= size).map((start) => ({ start, size: SUPERBLOCK }));
-  const places = [{ start: 0, size: MIB }, ...own, ...extents].sort((one, other) => one.start - other.start);
-  return places.every(({ start, size: bytes }) => start + bytes <= size) ? places : undefined;
-}
 
 const FAT: Kind = {
   tools: ['mkfs.fat', 'fsck.fat'],

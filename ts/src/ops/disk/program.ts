@@ -10,7 +10,7 @@ import { BulkhaulError, whyOf } from '../../error.js';
 
 /** Where programs of the system are; what libblkid remembers of disks is neither asked nor changed. */
 const PATHS = { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', LC_ALL: 'C', BLKID_FILE: '/dev/null' };
-/** Bytes of what a program prints that are kept. */
+/** Bytes of what a program prints that are kept, where no more are asked for. */
 const KEPT = 1 << 20;
 /** Bytes of its complaint that are told. */
 const SAID = 4096;
@@ -18,7 +18,7 @@ const SAID = 4096;
 /**
  * Runs a program to its end. Throws `USAGE` where it is not there, or fails, with what it says; `good`: codes with which it
  * has not failed; `silent`: what complains has failed, too; `signal`: ends it; `findings`: what of what it printed says why it
- * failed, where it does not complain of that.
+ * failed, where it does not complain of that; `most`: bytes of what it prints that are kept; `bytes`: each of them a character.
  */
 export function must(
   program: string,
@@ -28,11 +28,15 @@ export function must(
     silent = false,
     signal,
     findings = () => '',
+    most = KEPT,
+    bytes = false,
   }: {
     good?: readonly number[];
     silent?: boolean;
     signal?: AbortSignal | undefined;
     findings?: (printed: string) => string;
+    most?: number;
+    bytes?: boolean;
   } = {},
 ): Promise<string> {
   return new Promise((resolve, reject) => {
@@ -47,7 +51,7 @@ export function must(
     let printed = '';
     let said = '';
     child.stdout?.on('data', (part: Buffer) => {
-      if (printed.length < KEPT) printed += part.toString();
+      if (printed.length < most) printed += part.toString(bytes ? 'latin1' : 'utf8');
     });
     child.stderr?.on('data', (part: Buffer) => {
       if (said.length < SAID) said += part.toString();

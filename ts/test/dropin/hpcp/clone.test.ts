@@ -395,6 +395,114 @@ describe.skipIf(WITHOUT_DISKS !== undefined)('a clone', { timeout: 120_000 }, ()
     expect(subvolumes).toEqual(digests);
   });
 
+  it('of file systems whose bytes are copied has what they use, and nothing of what they do not', async () => {
+    const cwd = own();
+    const path = join(cwd, 'used');
+    const noise = Buffer.alloc(40 * MIB, 'noise');
+    const content = join(cwd, 'content');
+    writeFileSync(content, Buffer.alloc(MIB / 2, 'used'));
+    disk(path, '128M', 'label: gpt\nsize=40MiB\nsize=20MiB\nsize=40MiB\n', [
+      (device) => {
+        writeFileSync(device, noise);
+        must('mkntfs', '-q', '-F', '-Q', device);
+        must('ntfscp', '-q', device, content, 'f');
+      },
+      (device) => {
+        writeFileSync(device, noise.subarray(0, 20 * MIB));
+        must('mkfs.fat', '-F', '16', '-s', '4', '-f', '2', device);
+        // In use by the second table only.
+        const sector = bytes(device, { start: 0, size: 512 });
+        const table = (sector.readUInt16LE(14) + sector.readUInt16LE(22)) * 512;
+        write(device, table + 9 * 2, 2);
+      },
+      (device) => {
+        // Larger than any page: no kernel mounts it.
+        writeFileSync(device, noise);
+        must('mke2fs', '-q', '-t', 'ext4', '-F', '-b', '65536', device);
+        must('debugfs', '-w', '-R', `write ${content} f`, device);
+      },
+    ]);
+    const [ntfs = expect.fail(), fat = expect.fail(), ext = expect.fail()] = places(path);
+    const plan = await run(['image', 'clone', '-n', '--json', 'used', 'x.img'], { cwd });
+    const { partitions } = JSON.parse(plan.stdout.split('\n')[0] ?? '');
+    expect(partitions.map(({ method, why }: Record<string, string>) => [method, why])).toEqual([
+      ['blocks', 'ntfs is copied as it is, without what it does not use'],
+      ['blocks', 'FAT is copied as it is, without what it does not use'],
+      ['blocks', expect.stringMatching(/^it can't be mounted \(.*\), and is copied as it is, without what/)],
+    ]);
+    const made = await hpcp(cwd, '-dd', 'used', '-di', 'x.img');
+    expect(made.code, told(made)).toBe(0);
+    const clone = join(cwd, 'x.img');
+    expect(contents(clone)).toEqual(contents(path));
+    within(clone, ntfs, (device) => {
+      must('ntfsresize', '--info', '--no-progress-bar', device);
+      expect(execFileSync('ntfscat', [device, 'f']).equals(readFileSync(content))).toBe(true);
+    });
+    within(clone, fat, (device) => {
+      const area = (of: string, start: number) => bytes(of, { start, size: 2048 });
+      const sector = bytes(device, { start: 0, size: 512 });
+      const data = (sector.readUInt16LE(14) + 2 * sector.readUInt16LE(22)) * 512 + sector.readUInt16LE(17) * 32;
+      const [used, free] = [data + (9 - 2) * 2048, data + (10 - 2) * 2048];
+      expect(area(device, used).equals(area(path, fat.start + used))).toBe(true);
+      expect(area(device, free)).toEqual(Buffer.alloc(2048));
+    });
+    within(clone, ext, (device) => {
+      must('e2fsck', '-fn', device);
+      const got = join(cwd, 'got');
+      must('debugfs', '-R', `dump f ${got}`, device);
+      expect(digest(got)).toBe(digest(content));
+    });
+    // Of 100 MiB of noise.
+    expect(statSync(clone).blocks * 512).toBeLessThan(20 * MIB);
+  });
+
+  it.each<[string, (path: string, device: string) => void]>([
+    ['sleeps', (path, device) => void must('ntfscp', '-q', device, path, 'hiberfil.sys')],
+    [
+      'is to be looked at',
+      (_, device) => {
+        const boot = bytes(device, { start: 0, size: 512 });
+        const record = Number(boot.readBigUInt64LE(48)) * boot.readUInt16LE(11) * boot.readUInt8(13) + 3 * 1024;
+        const volume = bytes(device, { start: record, size: 1024 });
+        const at = volume.indexOf(Buffer.from([0x70, 0, 0, 0]));
+        volume.writeUInt16LE(1, at + volume.readUInt16LE(at + 20) + 10);
+        writeFileSync(join(disks, 'record'), volume);
+        must('dd', `if=${join(disks, 'record')}`, `of=${device}`, 'bs=1024', `seek=${record / 1024}`, 'conv=notrunc');
+      },
+    ],
+  ])('of an NTFS that %s has all its bytes', async (_, change) => {
+    const cwd = own();
+    const path = join(cwd, 'windows');
+    writeFileSync(join(cwd, 'sleep'), Buffer.alloc(8192, 'hibr'));
+    disk(path, '16M', 'label: gpt\nsize=8MiB\n', [
+      (device) => {
+        must('mkntfs', '-q', '-F', '-Q', device);
+        change(join(cwd, 'sleep'), device);
+      },
+    ]);
+    const made = await hpcp(cwd, '-dd', 'windows', '-di', 'x.img');
+    expect([made.code, told(made)]).toEqual([0, expect.stringMatching(/partition 1: raw, ntfs, .*as it is$/m)]);
+    for (const place of places(path)) expect(bytes(join(cwd, 'x.img'), place).equals(bytes(path, place))).toBe(true);
+  });
+
+  it('of an ext4 whose journal was not replayed has all its bytes, and is refused where it is to be smaller', async () => {
+    const cwd = own();
+    const path = join(cwd, 'dirty');
+    disk(path, '32M', 'label: gpt\nsize=24MiB\n', [(device) => must('mkfs.ext4', '-q', device)]);
+    const [place = expect.fail()] = places(path);
+    mounted(path, place, 'rw', (root) => {
+      writeFileSync(join(root, 'f'), 'f');
+      must('sync', '-f', root);
+      must('cp', '--sparse=always', path, join(cwd, 'torn'));
+    });
+    const smaller = await hpcp(cwd, '-dd', 'torn', '-di', 'x.img', '-ddr', '12Mi');
+    expect([smaller.code, told(smaller)]).toEqual([223, expect.stringContaining("can't be made smaller")]);
+    expect(readdirSync(cwd).sort()).toEqual(['dirty', 'torn']);
+    const made = await hpcp(cwd, '-dd', 'torn', '-di', 'x.img');
+    expect([made.code, told(made)]).toEqual([0, expect.stringContaining("partition 1: raw, ext4, 24.0 MiB: it can't")]);
+    expect(bytes(join(cwd, 'x.img'), place).equals(bytes(join(cwd, 'torn'), place))).toBe(true);
+  });
+
   it('that dies has no name, and nothing of the identity; the next run goes on with what is proved', async () => {
     const cwd = own();
     const args = [executable, 'hpcp', '-dd', mbr, '-di', 'x.img', '--bwlimit', '600'];
