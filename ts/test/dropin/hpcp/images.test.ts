@@ -193,6 +193,36 @@ describe.skipIf(WITHOUT_DISKS !== undefined)('an image', { timeout: 60_000 }, ()
     expect(part.stdout + part.stderr).toContain('disk.img, partition 2');
   });
 
+  it('with partitions that have other files of one name gives the last of them, and says so', async () => {
+    const cwd = own();
+    for (const index of [1, 2]) {
+      const content = join(cwd, `content${index}`);
+      mkdirSync(join(content, 'd'), { recursive: true });
+      writeFileSync(join(content, `d/only${index}`), '');
+      writeFileSync(join(content, 'd/same'), 'same');
+      must('mke2fs', '-q', '-t', 'ext4', '-d', content, join(cwd, `${index}.img`), '4M');
+    }
+    // Directories and what is the same are merged.
+    expect((await hpcp(cwd, '-si', '?.img', '-d', 'merged')).code).toBe(0);
+    expect(readdirSync(join(cwd, 'merged/d')).sort()).toEqual(['only1', 'only2', 'same']);
+    for (const index of [1, 2]) {
+      writeFileSync(join(cwd, 'other'), `${index}`);
+      must('debugfs', '-w', '-R', `write ${join(cwd, 'other')} d/other`, join(cwd, `${index}.img`));
+    }
+    writeFileSync(join(cwd, 'other'), '');
+    for (const into of [
+      ['-d', 'out'],
+      ['-di', 'into.img'],
+    ]) {
+      const ran = await hpcp(cwd, '-si', '1.img', '2.img', ...into);
+      expect([ran.code, ran.stdout + ran.stderr]).toEqual([
+        190,
+        expect.stringMatching(/1\.img:\/?d\/other: .*2\.img:\/?d\/other/),
+      ]);
+    }
+    expect(readFileSync(join(cwd, 'out/d/other'), 'utf8')).toBe('2');
+  });
+
   it('that is being made when the run dies is gone on with by the next', async () => {
     const cwd = own();
     const source = join(cwd, 'src');

@@ -83,6 +83,8 @@ export async function placeImages(
     const { rules, sources, notes } = readExcludes(patternsOf(values), found, directory);
     for (const note of notes) out.note(note);
     const names = new Map(roots.map((root) => [root.directory, `${root.name}:`]));
+    // Nobody has put them in this order to have the one over the other.
+    const merged = roots.length > 1 ? { onCollision: 'fail' as const } : {};
     const all: Source[] = [...roots.map((root) => contents(`${root.directory}/`)), ...sources];
     const shown = [...roots.map(({ name }) => name), ...sources.map(({ path }) => path)];
     const anchored = rules.filter((rule) => rule.startsWith('/'));
@@ -95,7 +97,7 @@ export async function placeImages(
       const mapping = mapSources(all, destinations, { create: !values.no_create_dir });
       const taken = filterOf([...(filter.filter?.rules ?? []), ...spare]);
       return {
-        options: { ...mapping, ...taken, aliases: aliases(names) },
+        options: { ...mapping, ...taken, ...merged, aliases: aliases(names) },
         ...{ shown, destinations, close: () => closeAll(open) },
       };
     }
@@ -105,7 +107,7 @@ export async function placeImages(
       await into.close();
       await closeAll(open);
     };
-    return { ...into, options: { ...filter, ...into.options }, shown, close };
+    return { ...into, options: { ...filter, ...into.options, ...merged }, shown, close };
   } catch (error) {
     await closeAll(open);
     throw error;
