@@ -303,7 +303,7 @@ describe.skipIf(WITHOUT_DISKS !== undefined)('image', { timeout: 60_000 }, () =>
       [['tree', 'z.img'], 'with a slash at its end'],
       [['tree/', 'tree/sub/', 'z.img'], 'one directory'],
       [['tree/', 'z.img', '--total', '8M'], 'as large as what is in it'],
-      [['tree/', 'tree/sub/z.img'], 'inside the source'],
+      [['tree/', 'tree/sub/z.img'], 'would lie in what is packed'],
     ] as const) {
       const ran = await image(cwd, 'pack', '--image-fs', type, ...args);
       expect(ran).toMatchObject({ code: expect.any(Number), stderr: expect.stringContaining(why) });

@@ -6,11 +6,12 @@
  * dies; that an image is open for writing once only; that nothing is repaired unasked; and that a new image has its name
  * when it is whole: until then it is `NAME.partial`, which the next run goes on with.
  */
-import { randomUUID } from 'node:crypto';
+import { randomBytes, randomUUID } from 'node:crypto';
 import { constants, type Stats } from 'node:fs';
-import { type FileHandle, link, open, readdir, rm, stat } from 'node:fs/promises';
+import { type FileHandle, link, open, readdir, realpath, rm, stat } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
 import { BulkhaulError, whyOf } from '../error.js';
-import { display, toBytes } from '../names.js';
+import { display, fromBytes, toBytes } from '../names.js';
 import { type Blockdev, loadBlockdev, type Partition, type Signature } from '../native/blockdev.js';
 import { loadAddon } from '../native.js';
 import { closed, mountedAt } from './disk/attach.js';
@@ -153,6 +154,42 @@ async function claimed(path: string, file: FileHandle, stats: Stats): Promise<vo
 
 export function refuse(path: string, why: string): never {
   throw new BulkhaulError('USAGE', `the image ${display(path)} can't be used: ${why}`);
+}
+
+/**
+ * Where directories show what is written at a path: they hold it, or another file system shows them there (a bind mount,
+ * FUSE, a network file system of this very host), which a file tells that is made beside it for a moment. A view under
+ * another name of what lies deeper is not found; where no file can be made, or nothing is `made`, only the path counts.
+ */
+export async function shownIn(directories: readonly string[], path: string, made: boolean): Promise<string[]> {
+  const absent = (): undefined => undefined;
+  const real = async (of: string) => fromBytes(await realpath(toBytes(of), { encoding: 'buffer' }));
+  const beside = await real(dirname(path)).catch(absent);
+  // Nobody copies what is in a device.
+  const device = (await stat(toBytes(path)).catch(absent))?.isBlockDevice() ?? false;
+  if (beside === undefined || device) return [];
+  // No view remembers that it was not there: nobody has asked for it.
+  const name = `.bulkhaul-witness-${process.pid}-${randomBytes(8).toString('hex')}`;
+  const witness = toBytes(join(beside, name));
+  const file = made ? await open(witness, 'wx', 0o600).catch(absent) : undefined;
+  const found = new Set<string>();
+  try {
+    await file?.close();
+    const steps = beside.split('/');
+    for (const directory of directories) {
+      const at = await real(directory).catch(absent);
+      if (at === undefined) continue;
+      if (`${beside}/`.startsWith(at === '/' ? at : `${at}/`)) found.add(join(beside, basename(path)));
+      if (file === undefined) continue;
+      for (let from = 1; from <= steps.length; from += 1) {
+        const shown = join(at, ...steps.slice(from));
+        if (await stat(toBytes(join(shown, name))).catch(absent)) found.add(join(shown, basename(path)));
+      }
+    }
+  } finally {
+    if (file) await rm(witness);
+  }
+  return [...found];
 }
 
 /** Whether a file system has nothing but its name in what its checker keeps for what it finds: that is no data. */

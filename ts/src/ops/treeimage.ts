@@ -6,8 +6,7 @@
  */
 import { randomUUID } from 'node:crypto';
 import { constants, type Stats } from 'node:fs';
-import { type FileHandle, link, lstat, open, realpath, rm } from 'node:fs/promises';
-import { dirname } from 'node:path';
+import { type FileHandle, link, lstat, open, rm } from 'node:fs/promises';
 import { whyOf } from '../error.js';
 import type { Report } from '../events.js';
 import { toBytes } from '../names.js';
@@ -60,11 +59,6 @@ export async function makeImageOf(
   if (await lstat(toBytes(path)).catch(unlessAbsent)) refuse(path, 'there is something of this name');
   const tree = await open(toBytes(directory), constants.O_RDONLY | constants.O_DIRECTORY);
   try {
-    const from = await realpath(toBytes(directory));
-    const into = await realpath(toBytes(dirname(path)));
-    if (into === from || into.startsWith(from === '/' ? from : `${from}/`)) {
-      refuse(path, 'it would lie in what is packed');
-    }
     const partial = `${path}.partial`;
     await discard(partial);
     const file = await begun(partial);

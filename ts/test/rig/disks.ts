@@ -1,5 +1,5 @@
 /** Disks and images in tests: whether they can be had where the tests run, how they are made, and what other programs tell of them. */
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import {
   accessSync,
   closeSync,
@@ -26,6 +26,13 @@ export const WITHOUT_DISKS = (() => {
   }
 })();
 if (WITHOUT_DISKS !== undefined) console.log(`skip: ${WITHOUT_DISKS}`);
+
+/** Why no view of a directory can be had through FUSE; undefined: it can. */
+export const WITHOUT_VIEWS = (() => {
+  if (!existsSync('/dev/fuse')) return 'there is no FUSE';
+  return spawnSync('bindfs', ['--version']).error?.message;
+})();
+if (WITHOUT_VIEWS !== undefined) console.log(`skip: ${WITHOUT_VIEWS}`);
 
 /** In memory where that can be had: what is done to disks is synced step by step. */
 export const MEMORY = existsSync('/dev/shm') ? '/dev/shm' : tmpdir();

@@ -12,6 +12,7 @@ import {
   imageFileSystem,
   imageSize,
   makeImage,
+  shownIn,
 } from '../../ops/image.js';
 import type { Inspected } from '../../ops/inspect.js';
 import type { MappedCopyOptions } from '../../ops/mapping.js';
@@ -240,6 +241,13 @@ export class ImageCommand extends VerbCommand {
     if (sources.length === 0) throw new BulkhaulError('USAGE', 'image pack takes sources and an image');
     const { mapGiven } = await import('../../ops/mapping.js');
     const into = (directory: string) => mapGiven([...sources], `${directory}/`);
+    const [inside] = await shownIn(sources, path, !this.dryRun);
+    if (inside !== undefined) {
+      throw new BulkhaulError(
+        'SAFETY',
+        `the image ${display(path)} would lie in what is packed, as ${display(inside)}; nothing was done`,
+      );
+    }
     const there = await stat(toBytes(path)).catch(() => undefined);
     if (there) {
       // What is only looked at is not mounted for writing, which would replay its journal.

@@ -20,7 +20,7 @@ import {
 import { join } from 'node:path';
 import { beforeEach, describe, expect, it, onTestFinished } from 'vitest';
 import { loadAddon } from '../../../src/native.js';
-import { MEMORY, WITHOUT_DISKS } from '../../rig/disks.js';
+import { MEMORY, WITHOUT_DISKS, WITHOUT_VIEWS } from '../../rig/disks.js';
 import { executable, run, scratch } from '../../rig.js';
 
 const must = (program: string, ...args: string[]) => execFileSync(program, args, { encoding: 'utf8' });
@@ -135,6 +135,35 @@ describe.skipIf(WITHOUT_DISKS !== undefined)('an image', { timeout: 60_000 }, ()
     expect(readdirSync(join(cwd, 'out', inside))).toEqual(['x_1.img']);
     expect(statSync(join(cwd, 'out', cwd, 'src/sparse')).size).toBe(1 << 30);
   });
+
+  it.skipIf(WITHOUT_VIEWS !== undefined)(
+    'that another view of what is copied shows has nothing of itself',
+    async () => {
+      const cwd = ownInMemory();
+      mkdirSync(join(cwd, 'src/d'), { recursive: true });
+      writeFileSync(join(cwd, 'src/d/f'), 'f');
+      mkdirSync(join(cwd, 'view'));
+      must('bindfs', join(cwd, 'src'), join(cwd, 'view'));
+      onTestFinished(() => void must('umount', join(cwd, 'view')));
+      const found = () => must('find', join(cwd, 'src'), '-printf', '%P\n').split('\n').sort();
+      const before = found();
+      for (const [from, into] of [
+        ['src', 'view/d'],
+        ['view', 'src/d'],
+      ] as const) {
+        for (const _ of ['made', 'brought up to date']) {
+          const ran = await hpcp(cwd, from, '-di', join(into, 'x.img'));
+          expect(ran.code, ran.stderr).toBe(0);
+        }
+        const packed = await run(['image', 'pack', from, join(into, 'y.img')], { cwd });
+        expect([packed.code, packed.stderr]).toEqual([3, expect.stringContaining('would lie in what is packed')]);
+        expect((await hpcp(cwd, '-si', join(into, 'x.img'), '-d', `out-${from}`)).code).toBe(0);
+        expect(readdirSync(join(cwd, `out-${from}`, cwd, from, 'd'))).toEqual(['f']);
+        rmSync(join(cwd, 'src/d/x.img'));
+        expect(found()).toEqual(before);
+      }
+    },
+  );
 
   it('has room for many small files', async () => {
     const cwd = own();

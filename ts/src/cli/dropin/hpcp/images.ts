@@ -23,6 +23,7 @@ import {
   imageSize,
   makeImage,
   type Root,
+  shownIn,
 } from '../../../ops/image.js';
 import type { MappedCopyOptions } from '../../../ops/mapping.js';
 import {
@@ -209,13 +210,13 @@ async function destination(
       aliases: aliases(new Map([...names, ...roots.map(({ directory: root, name }) => [root, `${name}:`] as const)])),
     },
   });
-  const isInside = insideOf(from, directory);
+  const trees = from.flatMap((source) => (typeof source === 'string' ? [] : [resolve(directory, source.path)]));
   /** What is written to is no part of what is copied. */
-  const apart = (into: ReturnType<typeof placed>, images: readonly string[]): ReturnType<typeof placed> => {
-    const own = images
-      .map((image) => absolute(resolve(directory, image), 'other'))
-      .filter(isInside)
-      .flatMap((image) => [image, `${image}.partial`]);
+  const apart = async (into: ReturnType<typeof placed>, images: readonly string[]) => {
+    const own: string[] = [];
+    for (const image of images) {
+      for (const at of await shownIn(trees, resolve(directory, image), !values.dry_run)) own.push(at, `${at}.partial`);
+    }
     if (own.length === 0) return into;
     const { filter = options.filter } = into.options;
     const rules = filter?.rules ?? [];
@@ -237,7 +238,7 @@ async function destination(
       };
       const roots: Root[] = [];
       for (const image of images) roots.push(await rootOf(image, close));
-      const into = place(
+      const into = await place(
         roots,
         images.map((image) => image.path),
       );
@@ -248,7 +249,7 @@ async function destination(
       return { ...into, options: { ...into.options, placement }, close };
     }
     // Nothing has this name: what is measured goes nowhere.
-    const planned = place([{ directory: `${path}/`, name: path }], [path]);
+    const planned = await place([{ directory: `${path}/`, name: path }], [path]);
     const nowhere = { ...options, ...planned.options };
     const made = await fresh(path, nowhere, values, out);
     const close = async () => drop();
@@ -259,7 +260,7 @@ async function destination(
       out.note(`the image is unfinished: ${path}.partial stays, and the same command goes on with it`);
     };
     const images = made.images.map((image) => image.path.replace(/\.partial$/, ''));
-    const into = place(
+    const into = await place(
       made.images.map((image, index) => ({ ...image.largest, name: images[index] ?? '' })),
       images,
     );
@@ -411,14 +412,6 @@ export function rulesFor(path: string, kind: Source['kind']): string[] {
   const whole = upTo(parts.length);
   if (path === '/') return ['- /lost+found/', '+ /**'];
   return [...steps, ...(kind === 'directory' ? [`+ ${whole}/`, `+ ${whole}/**`] : [`+ ${whole}`])];
-}
-
-/** Whether a path lies in a source. */
-function insideOf(sources: readonly string[] | readonly Source[], directory: string): (path: string) => boolean {
-  const trees = sources.flatMap((source) =>
-    typeof source === 'string' ? [] : [absolute(resolve(directory, source.path), source.kind)],
-  );
-  return (path) => trees.some((tree) => path.startsWith(tree === '/' ? tree : `${tree}/`));
 }
 
 /** A path as a rule of rsync that means itself. */
