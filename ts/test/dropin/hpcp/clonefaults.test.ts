@@ -1,5 +1,5 @@
 /** Clones that die at tables and boot code, and that can't read or write some files: what is on the destination then. */
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -194,6 +194,82 @@ describe.skipIf(WITHOUT_DISKS !== undefined)('a clone', { timeout: 60_000 }, () 
       }
     },
   );
+
+  it.each<[string, string, number, string]>([
+    [
+      'can not be read in the middle',
+      `handle.read = unless(handle.read, (_, __, ___, at) => at === MIDDLE, () => error('EIO'))`,
+      181,
+      'partition 1: EIO',
+    ],
+    [
+      'is full in the middle',
+      `handle.write = unless(handle.write, (_, __, ___, at) => at === MIDDLE, () => error('ENOSPC'))`,
+      181,
+      'partition 1: ENOSPC',
+    ],
+    [
+      'keeps other bytes',
+      `handle.write = changed(handle.write, (_, __, ___, at) => at === MIDDLE)`,
+      191,
+      'partition 1: what was written reads back differently',
+    ],
+  ])('of bytes of a medium that %s is none, and says where', async (_, fault, code, why) => {
+    const cwd = own();
+    const path = join(cwd, 'noise');
+    disk(path, '16M', `label: gpt\nlabel-id: ${ID}\nsize=12MiB\n`, [
+      (device) => writeFileSync(device, Buffer.alloc(12 << 20, 'noise')),
+    ]);
+    // The second piece of the first partition.
+    const loaded = join(cwd, 'fault.cjs');
+    writeFileSync(
+      loaded,
+      `
+      const { open } = require('node:fs/promises');
+      const MIDDLE = ${(1 << 20) + (4 << 20)};
+      const error = (code) => Object.assign(new Error(code), { code, errno: -require('node:os').constants.errno[code] });
+      const unless = (of, is, fail) => async function (...args) {
+        if (is(...args)) throw fail();
+        return of.apply(this, args);
+      };
+      const changed = (of, is) => async function (buffer, ...args) {
+        if (is(buffer, ...args)) buffer = Buffer.from(buffer.map((byte, index) => (index === 77 ? byte ^ 1 : byte)));
+        return of.call(this, buffer, ...args);
+      };
+      module.exports = open(__filename).then(async (file) => {
+        const handle = Object.getPrototypeOf(file);
+        ${fault};
+        await file.close();
+      });`,
+    );
+    const target = join(cwd, 'target');
+    must('truncate', '-s', '20M', target);
+    const args = ['--require', loaded, executable, 'hpcp', '-dd', 'noise', '-d', loop(target)];
+    const ran = spawnSync(process.execPath, args, { cwd, encoding: 'utf8' });
+    expect({ code: ran.status, said: ran.stdout + ran.stderr }).toEqual({ code, said: expect.stringContaining(why) });
+    expect(dump(target).join()).not.toContain(ID);
+    expect(places(target)).toEqual([]);
+  });
+
+  it('whose file system is another than the source when it is read back is none, and names the file', async () => {
+    const cwd = own();
+    const real = must('sh', '-c', 'readlink -f $(command -v e2fsck)').trim();
+    must('cp', real, join(cwd, 'real'));
+    // In a namespace of its own the checker changes one byte of a file, and nothing that it checks.
+    const damage = join(cwd, 'damage');
+    const at = `at=$(grep -obUaPm1 'a/fa/fa/f' ${join(cwd, 'x.img.partial')} | head -1 | cut -d: -f1)`;
+    const flip = `printf X | dd of=${join(cwd, 'x.img.partial')} bs=1 seek=$at conv=notrunc status=none`;
+    writeFileSync(damage, `#!/bin/sh\n${at}\n${flip}\nsync\nexec ${join(cwd, 'real')} "$@"\n`, { mode: 0o755 });
+    const inside = `mount --bind ${damage} ${real} && exec "$@"`;
+    const command = [process.execPath, executable, 'hpcp', '-dd', source, '-di', 'x.img'];
+    const ran = spawnSync('unshare', ['--mount', 'sh', '-c', inside, 'sh', ...command], { cwd, encoding: 'utf8' });
+    expect({ code: ran.status, said: ran.stdout + ran.stderr }).toEqual({
+      code: 191,
+      said: expect.stringContaining('a/f: it is another in the clone (content)'),
+    });
+    expect(readdirSync(cwd).sort()).toEqual(['damage', 'real', 'x.img.partial']);
+    expect(dump(join(cwd, 'x.img.partial')).join()).not.toContain(ID);
+  });
 
   it('of a disk that does not give all of a file is none, and names the file', async () => {
     const cwd = own();
