@@ -248,6 +248,29 @@ describe.skipIf(WITHOUT_DISKS !== undefined)('a clone', { timeout: 120_000 }, ()
     expect(dump(join(cwd, 'x.img'))).toEqual(dump(mbr));
   });
 
+  it('onto a disk whose XFS and btrfs were in use has nothing of what they held', async () => {
+    const cwd = own();
+    const path = join(cwd, 'used');
+    const table = places(gpt).map(({ start, size }) => `start=${start / 512},size=${size / 512}\n`);
+    const skip = () => undefined;
+    disk(path, '600M', `label: gpt\nfirst-lba: 34\n${table.join('')}`, [
+      ...[skip, skip, skip, skip],
+      (device) => must('mkfs.xfs', '-q', device),
+      (device) => must('mkfs.btrfs', '-q', device),
+    ]);
+    const names = (of: string, index: number) =>
+      mounted(of, places(of)[index] as Place, 'ro', (root) => readdirSync(root).sort());
+    for (const index of [4, 5]) {
+      mounted(path, places(path)[index] as Place, 'rw', (root) => writeFileSync(join(root, 'old'), 'old'));
+    }
+    const device = loop(path);
+    const made = await hpcp(cwd, '-dd', gpt, '-d', device, '--overwrite');
+    expect(made.code, told(made)).toBe(0);
+    must('sync', device);
+    expect(contents(path)).toEqual(contents(gpt));
+    for (const index of [4, 5]) expect(names(path, index)).toEqual(names(gpt, index));
+  });
+
   it('of a disk with sectors of 4096 bytes has them too', async () => {
     const cwd = own();
     const path = join(cwd, 'large');
