@@ -12,6 +12,25 @@ namespace {
 // Somebody else may take the device that was free a moment ago.
 constexpr int ATTEMPTS = 64;
 
+// Gives a device its file, at once where the kernel can (5.8); else in steps: whoever dies between the first two leaves it
+// attached.
+bool configure(int device, const loop_config& config) {
+  if (ioctl(device, LOOP_CONFIGURE, &config) == 0) return true;
+  if (errno != EINVAL && errno != ENOTTY) return false;
+  if (ioctl(device, LOOP_SET_FD, config.fd) != 0) return false;
+  const bool direct = (config.info.lo_flags & LO_FLAGS_DIRECT_IO) != 0;
+  if (ioctl(device, LOOP_SET_STATUS64, &config.info) == 0 &&
+      (config.block_size == 0 || ioctl(device, LOOP_SET_BLOCK_SIZE, static_cast<unsigned long>(config.block_size)) == 0)) {
+    // Where it can't be had, reads come from the cache.
+    if (direct) ioctl(device, LOOP_SET_DIRECT_IO, 1UL);
+    return true;
+  }
+  const int why = errno;
+  ioctl(device, LOOP_CLR_FD);
+  errno = why;
+  return false;
+}
+
 }  // namespace
 
 Loop attach(int file, bool read_only, uint64_t offset, uint64_t size, uint32_t sector_size, bool direct) {
@@ -32,7 +51,7 @@ Loop attach(int file, bool read_only, uint64_t offset, uint64_t size, uint32_t s
     config.info.lo_offset = offset;
     config.info.lo_sizelimit = size;
     config.info.lo_flags = LO_FLAGS_AUTOCLEAR | (read_only ? LO_FLAGS_READ_ONLY : 0) | (direct ? LO_FLAGS_DIRECT_IO : 0);
-    if (ioctl(loop.fd.get(), LOOP_CONFIGURE, &config) == 0) {
+    if (configure(loop.fd.get(), config)) {
       // What the file system does not take the kernel leaves out without a word.
       loop_info64 info{};
       loop.direct = ioctl(loop.fd.get(), LOOP_GET_STATUS64, &info) == 0 && (info.lo_flags & LO_FLAGS_DIRECT_IO) != 0;

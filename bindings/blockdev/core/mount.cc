@@ -3,11 +3,15 @@
 #include <fcntl.h>
 #include <libmount/libmount.h>
 #include <linux/mount.h>
+#include <sched.h>
+#include <sys/mount.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
 
 #include <cerrno>
+#include <functional>
 #include <memory>
+#include <thread>
 
 namespace blockdev {
 namespace {
@@ -40,6 +44,24 @@ std::string said(int context) {
   throw Error(operation, number, why);
 }
 
+// A directory that every system has.
+constexpr char PLACE[] = "/dev";
+
+// The same for a kernel older than 5.2: `put` mounts at a place in a namespace that a thread has for itself, and that goes with
+// the thread. What is open of a mount outlives its namespace, and is unmounted when it is closed.
+Descriptor in_own_namespace(const std::string& operation, const std::function<int(const char*)>& put) {
+  int root = -1;
+  int number = 0;
+  std::thread([&] {
+    const bool there = unshare(CLONE_FS | CLONE_NEWNS) == 0 &&
+                       mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0 && put(PLACE) == 0;
+    if (there) root = open(PLACE, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    number = errno;
+  }).join();
+  if (root < 0) throw Error(operation, number);
+  return Descriptor(root);
+}
+
 struct Free {
   void operator()(libmnt_table* table) const { mnt_unref_table(table); }
   void operator()(libmnt_iter* iter) const { mnt_free_iter(iter); }
@@ -52,6 +74,16 @@ std::string text(const char* value) { return value ? value : ""; }
 Descriptor mount_detached(const std::string& device, const std::string& type, bool read_only, const Options& options) {
   const std::string operation = "mount " + device + " (" + type + ")";
   Descriptor context(fs_open(type.c_str()));
+  if (!context && errno == ENOSYS) {
+    std::string data;
+    for (const auto& [name, value] : options) {
+      data += (data.empty() ? "" : ",") + name + (value.empty() ? "" : "=" + value);
+    }
+    const unsigned long flags = read_only ? MS_RDONLY : MS_NOATIME;
+    return in_own_namespace(operation, [&](const char* place) {
+      return mount(device.c_str(), place, type.c_str(), flags, data.c_str());
+    });
+  }
   if (!context) throw Error(operation, errno);
   if (fs_config(context.get(), FSCONFIG_SET_STRING, "source", device.c_str()) != 0) fail(operation, context.get(), errno);
   if (read_only && fs_config(context.get(), FSCONFIG_SET_FLAG, "ro", nullptr) != 0) fail(operation, context.get(), errno);
@@ -71,6 +103,11 @@ Descriptor mount_detached(const std::string& device, const std::string& type, bo
 Descriptor clone_mount(const std::string& path) {
   Descriptor root(static_cast<int>(
       syscall(SYS_open_tree, AT_FDCWD, path.c_str(), OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC)));
+  if (!root && errno == ENOSYS) {
+    return in_own_namespace("open the mount at " + path, [&](const char* place) {
+      return mount(path.c_str(), place, nullptr, MS_BIND, nullptr);
+    });
+  }
   if (!root) throw Error("open the mount at " + path, errno);
   return root;
 }

@@ -13,8 +13,8 @@ namespace blockdev {
 // Options of a file system: a name with a value, or with none.
 using Options = std::vector<std::pair<std::string, std::string>>;
 
-// The root of the file system on a device, as a directory. Throws Error; its cause is what the kernel says of it. ENOSYS:
-// the kernel is older than 5.2.
+// The root of the file system on a device, as a directory. Throws Error; its cause is what the kernel says of it, where it is
+// 5.2 or newer.
 Descriptor mount_detached(const std::string& device, const std::string& type, bool read_only, const Options& options);
 
 // A mounted tree without what is mounted below it, as a directory. Throws Error.

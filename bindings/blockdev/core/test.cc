@@ -1,9 +1,17 @@
 // Tests of the core, without Node. Prints a line for each, and ends with `N passed, N failed, N skipped`.
 #include <fcntl.h>
+#include <linux/filter.h>
 #include <linux/loop.h>
+#include <linux/seccomp.h>
+#include <sched.h>
 #include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 
+#include <cstddef>
 #include <cstdio>
 #include <cstdlib>
 #include <functional>
@@ -150,6 +158,42 @@ void a_file_system_is_seen_at_its_offset() {
   EXPECT(!probe(file.get(), 0, 4 << 20));
 }
 
+// Runs a test where the kernel knows none of the calls that came with 5.2 and 5.8, by a filter that its process can't lose.
+void before_5_2(const std::function<void()>& body) {
+  const pid_t child = fork();
+  EXPECT(child >= 0);
+  if (child == 0) {
+    const sock_filter filter[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_fsopen, 1, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_open_tree, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_ioctl, 0, 3),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, args[1])),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, LOOP_CONFIGURE, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EINVAL),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    const sock_fprog program = {sizeof filter / sizeof *filter, const_cast<sock_filter*>(filter)};
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0) _exit(3);
+    try {
+      EXPECT(syscall(SYS_fsopen, "ext4", 0) == -1 && errno == ENOSYS);
+      body();
+      _exit(0);
+    } catch (const Skip&) {
+      _exit(4);
+    } catch (const std::exception& error) {
+      std::cout << error.what() << std::endl;
+      _exit(1);
+    }
+  }
+  int status = 0;
+  EXPECT(waitpid(child, &status, 0) == child && WIFEXITED(status));
+  if (WEXITSTATUS(status) == 3) throw Skip{"this kernel filters no calls"};
+  if (WEXITSTATUS(status) == 4) throw Skip{"this needs root and loop devices"};
+  EXPECT(WEXITSTATUS(status) == 0);
+}
+
 void a_mount_is_a_descriptor_and_goes_with_it() {
   if (getuid() != 0 || access("/dev/loop-control", R_OK | W_OK) != 0) throw Skip{"this needs root and loop devices"};
   const std::string path = image("mounted", 16 << 20);
@@ -172,6 +216,45 @@ void a_mount_is_a_descriptor_and_goes_with_it() {
   struct stat stat {};
   EXPECT(fstatat(root.get(), "f", &stat, 0) == 0 && stat.st_size == 1);
 }
+
+void a_mount_of_an_older_kernel_goes_with_it_too() { before_5_2(a_mount_is_a_descriptor_and_goes_with_it); }
+
+void a_mount_is_seen_without_what_hides_a_part_of_it() {
+  if (getuid() != 0) throw Skip{"this needs root"};
+  // Of no other process.
+  EXPECT(unshare(CLONE_NEWNS) == 0 && mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0);
+  const std::string path = scratch + "/tree";
+  EXPECT(mkdir(path.c_str(), 0700) == 0 && mount("none", path.c_str(), "tmpfs", 0, nullptr) == 0);
+  EXPECT(mkdir((path + "/d").c_str(), 0700) == 0 && mkdir((path + "/d/hidden").c_str(), 0700) == 0);
+  EXPECT(mount("none", (path + "/d").c_str(), "tmpfs", 0, nullptr) == 0);
+  EXPECT(access((path + "/d/hidden").c_str(), F_OK) != 0);
+  const Descriptor root = clone_mount(path);
+  EXPECT(faccessat(root.get(), "d/hidden", F_OK, 0) == 0);
+  EXPECT(umount2(path.c_str(), MNT_DETACH) == 0);
+}
+
+void the_same_of_an_older_kernel() {
+  before_5_2([] {
+    scratch += "/older";
+    EXPECT(mkdir(scratch.c_str(), 0700) == 0);
+    a_mount_is_seen_without_what_hides_a_part_of_it();
+  });
+}
+
+void a_loop_device_is_a_range_with_its_sectors() {
+  if (getuid() != 0 || access("/dev/loop-control", R_OK | W_OK) != 0) throw Skip{"this needs root and loop devices"};
+  const auto file = opened(image("range", 8 << 20));
+  EXPECT(pwrite(file.get(), "here", 4, 1 << 20) == 4);
+  const Loop loop = attach(file.get(), true, 1 << 20, 2 << 20, 4096, true);
+  uint64_t size = 0;
+  int sector = 0;
+  EXPECT(ioctl(loop.fd.get(), BLKGETSIZE64, &size) == 0 && size == 2 << 20);
+  EXPECT(ioctl(loop.fd.get(), BLKSSZGET, &sector) == 0 && sector == 4096);
+  char found[4];
+  EXPECT(pread(loop.fd.get(), found, 4, 0) == 4 && std::string(found, 4) == "here");
+}
+
+void a_loop_device_of_an_older_kernel_is_one_too() { before_5_2(a_loop_device_is_a_range_with_its_sectors); }
 
 void what_is_no_file_system_says_why() {
   if (getuid() != 0 || access("/dev/loop-control", R_OK | W_OK) != 0) throw Skip{"this needs root and loop devices"};
@@ -202,6 +285,11 @@ int main() {
       {"what is blank has no table and no signature", what_is_blank_has_no_table_and_no_signature},
       {"a file system is seen at its offset", a_file_system_is_seen_at_its_offset},
       {"a mount is a descriptor and goes with it", a_mount_is_a_descriptor_and_goes_with_it},
+      {"a mount of an older kernel goes with it, too", a_mount_of_an_older_kernel_goes_with_it_too},
+      {"a loop device is a range with its sectors", a_loop_device_is_a_range_with_its_sectors},
+      {"a loop device of an older kernel is one, too", a_loop_device_of_an_older_kernel_is_one_too},
+      {"a mount is seen without what hides a part of it, of an older kernel, too", the_same_of_an_older_kernel},
+      {"a mount is seen without what hides a part of it", a_mount_is_seen_without_what_hides_a_part_of_it},
       {"what is no file system says why", what_is_no_file_system_says_why},
   };
   int passed = 0, failed = 0, skipped = 0;
