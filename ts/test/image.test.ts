@@ -323,29 +323,32 @@ describe.skipIf(WITHOUT_DISKS !== undefined)('image', { timeout: 60_000 }, () =>
     must('chmod', '2750', join(cwd, 'tree'));
     must('find', join(cwd, 'tree'), '-exec', 'touch', '-h', '-d', '@1000000000', '{}', '+');
     must('chown', '-R', '65534:65534', cwd);
-    const plain = (...args: string[]) => {
-      const words = [
-        '--reuid=65534',
-        '--regid=65534',
-        '--clear-groups',
-        process.execPath,
-        executable,
-        'image',
-        ...args,
-      ];
+    const other = (...args: string[]) => {
+      const words = ['--reuid=65534', '--regid=65534', '--clear-groups', process.execPath, executable, ...args];
       return spawnSync('setpriv', words, { cwd, encoding: 'utf8' });
     };
+    const plain = (...args: string[]) => other('image', ...args);
     const packed = plain('pack', 'tree/', 'x.img');
     expect(packed).toMatchObject({ status: 0, stderr: expect.stringContaining('times are kept in whole seconds') });
     expect(packed.stderr.trimEnd().split('\n').at(-1)).toBe('complete: 6 entries');
     expect(readdirSync(cwd).sort()).toEqual(['tree', 'x.img']);
+    expect(other('hpcp', 'tree', '-di', 'z.img')).toMatchObject({
+      status: 221,
+      stderr: expect.stringContaining('only root may'),
+    });
     expect(plain('pack', 'tree', 'y.img')).toMatchObject({
       status: 2,
       stderr: expect.stringContaining('without root one directory is packed'),
     });
     expect(plain('unpack', 'x.img', 'out')).toMatchObject({
       status: 2,
-      stderr: expect.stringContaining('only root may'),
+      stderr: expect.stringMatching(/only root may .*; without root its files can be had by debugfs -R "rdump/),
+    });
+    // What nobody has looked at is neither sound nor damaged.
+    expect(plain('check', 'x.img')).toMatchObject({
+      status: 0,
+      stdout: expect.stringContaining('not checked: only root may'),
+      stderr: expect.stringContaining('skipped: 1 unchecked'),
     });
     expect(readdirSync(cwd).sort()).toEqual(['tree', 'x.img']);
     expect((await image(cwd, 'unpack', 'x.img', 'out')).code).toBe(0);

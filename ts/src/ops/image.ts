@@ -46,6 +46,13 @@ export interface Unmounted {
 export const IMAGE_FILE_SYSTEMS = ['ext4', 'xfs', 'btrfs'] as const;
 export type ImageFileSystem = (typeof IMAGE_FILE_SYSTEMS)[number];
 
+/** Commands that read an image of one file system without root. */
+const READERS: Readonly<Partial<Record<string, string>>> = {
+  ext4: 'debugfs -R "rdump / DIR" IMAGE',
+  squashfs: 'unsquashfs -d DIR IMAGE',
+  erofs: 'fsck.erofs --extract=DIR IMAGE',
+};
+
 /** An open image. */
 export class Image {
   private constructor(
@@ -103,7 +110,9 @@ export class Image {
         const { type, label } = found;
         roots.push({ directory, name, type, label, ...(partition && { partition }) });
       } catch (error) {
-        unmounted.push({ name, kind: 'failed', why: whyOf(error), size });
+        const reader = write || partition || process.geteuid?.() === 0 ? undefined : READERS[found.type];
+        const instead = reader === undefined ? '' : `; without root its files can be had by ${reader}`;
+        unmounted.push({ name, kind: 'failed', why: `${whyOf(error)}${instead}`, size });
       }
     };
     try {
@@ -125,14 +134,17 @@ export class Image {
   /** The largest of its file systems, which is the one that is written to. Throws `USAGE` where there is none. */
   get largest(): Root {
     const [first, ...others] = this.roots;
-    if (first === undefined) {
-      const why = this.unmounted.map(({ name, why: each }) => `${name}: ${each}`).join('; ');
-      return refuse(this.path, `none of it can be mounted (${why})`);
-    }
+    if (first === undefined) return this.refuseUnmounted();
     return others.reduce(
       (one, other) => ((other.partition?.size ?? 0) > (one.partition?.size ?? 0) ? other : one),
       first,
     );
+  }
+
+  /** Throws `USAGE` with why nothing of it is mounted. */
+  refuseUnmounted(): never {
+    const why = this.unmounted.map(({ name, why: each }) => `${name}: ${each}`).join('; ');
+    return refuse(this.path, `none of it can be mounted (${why})`);
   }
 
   /** Unmounts it; what was written is on disk then. */
@@ -327,16 +339,20 @@ async function made(
   label: string,
 ): Promise<Image> {
   const file = await begun(partial);
+  let image: Image | undefined;
   try {
-    await file.truncate(size);
-    await makeFileSystem(type, `/proc/${process.pid}/fd/${file.fd}`, entries, label);
+    await file
+      .truncate(size)
+      .then(() => makeFileSystem(type, `/proc/${process.pid}/fd/${file.fd}`, entries, label))
+      .finally(() => file.close());
+    image = await Image.open(partial, true);
+    if (image.roots.length === 0) image.refuseUnmounted();
+    return image;
   } catch (error) {
+    await image?.close();
     await rm(toBytes(partial), { force: true });
     throw error;
-  } finally {
-    await file.close();
   }
-  return Image.open(partial, true);
 }
 
 /** Makes a file system on a file or device, whatever was there. Throws `USAGE` with what the program says. */

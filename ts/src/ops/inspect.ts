@@ -146,13 +146,15 @@ async function inspectDisk(path: string, check: boolean, signal: AbortSignal): P
       else if (mount) volume.unchecked = 'it is mounted';
       else if (missing.length > 0) volume.unchecked = `there is no ${missing.join(', ')}`;
       else {
-        volume.damage = await attached(blockdev, file.fd, place, how, (device) => kind.check(device, signal)).then(
-          () => '',
-          (error: Error) => {
-            // It was ended, and has found nothing.
-            signal.throwIfAborted();
-            return whyOf(error);
-          },
+        // What ended it has found nothing.
+        const failed = (error: Error) => {
+          signal.throwIfAborted();
+          return whyOf(error);
+        };
+        const damageOf = (device: string) => kind.check(device, signal).then(() => '', failed);
+        await attached(blockdev, file.fd, place, how, damageOf).then(
+          (damage) => Object.assign(volume, { damage }),
+          (error: Error) => Object.assign(volume, { unchecked: failed(error) }),
         );
       }
       return volume;

@@ -6,6 +6,7 @@
  * closed, or the process dies.
  */
 import { close } from 'node:fs';
+import { constants } from 'node:os';
 import { promisify } from 'node:util';
 import { BulkhaulError } from '../../error.js';
 import { toBytes } from '../../names.js';
@@ -74,7 +75,13 @@ export function mountedAt(
   return attached(blockdev, file, place, how, async (path, direct) => {
     // Two file systems of one identity may be mounted at once.
     const options: Record<string, string> = type === 'xfs' ? { nouuid: '' } : {};
-    const descriptor = await blockdev.mountDetached(toBytes(path), type, !how.write, options);
+    const mount = blockdev.mountDetached(toBytes(path), type, !how.write, options);
+    const descriptor = await mount.catch((error: NodeJS.ErrnoException) => {
+      if (how.write || error.errno !== constants.errno.EROFS) throw error;
+      throw new BulkhaulError('USAGE', `its journal was not replayed, and that would write to it (${error.message})`, {
+        cause: error,
+      });
+    });
     return { descriptor, directory: `/proc/self/fd/${descriptor}`, direct };
   });
 }

@@ -20,7 +20,7 @@ import {
 import { join } from 'node:path';
 import { beforeEach, describe, expect, it, onTestFinished } from 'vitest';
 import { loadAddon } from '../../../src/native.js';
-import { MEMORY, WITHOUT_DISKS, WITHOUT_VIEWS } from '../../rig/disks.js';
+import { MEMORY, mounted, WITHOUT_DISKS, WITHOUT_VIEWS } from '../../rig/disks.js';
 import { executable, run, scratch } from '../../rig.js';
 
 const must = (program: string, ...args: string[]) => execFileSync(program, args, { encoding: 'utf8' });
@@ -370,6 +370,33 @@ describe.skipIf(WITHOUT_DISKS !== undefined)('an image', { timeout: 60_000 }, ()
     expect(code).not.toBe(0);
     expect(stderr + stdout).toContain(`x.img:${source}/hard`);
     expect(stderr + stdout).not.toContain('/proc/self/fd');
+  });
+
+  it('whose journal was not replayed is no source, and says so; one that is damaged is not repaired', async () => {
+    const cwd = own();
+    tree(cwd);
+    const path = join(cwd, 'x.img');
+    must('truncate', '-s', '8M', path);
+    must('mkfs.ext4', '-q', path);
+    mounted(path, { start: 0, size: 0 }, 'rw', (root) => {
+      writeFileSync(join(root, 'f'), 'f');
+      must('sync', '-f', root);
+      must('cp', '--sparse=always', path, join(cwd, 'dirty.img'));
+    });
+    must('cp', path, join(cwd, 'damaged.img'));
+    // It has no group descriptors.
+    must('dd', 'if=/dev/zero', `of=${join(cwd, 'damaged.img')}`, 'bs=1024', 'seek=2', 'count=1', 'conv=notrunc');
+    const before = must('sha256sum', join(cwd, 'dirty.img'), join(cwd, 'damaged.img'));
+    for (const [code, why, args] of [
+      [240, 'dirty.img: its journal was not replayed', ['-si', 'dirty.img', '-d', 'out']],
+      [240, 'damaged.img: mount', ['-si', 'damaged.img', '-d', 'out']],
+      [221, 'none of it can be mounted', ['src', '-di', 'damaged.img']],
+    ] as const) {
+      const ran = await hpcp(cwd, ...args);
+      expect([ran.code, ran.stdout + ran.stderr]).toEqual([code, expect.stringContaining(why)]);
+    }
+    expect(must('sha256sum', join(cwd, 'dirty.img'), join(cwd, 'damaged.img'))).toBe(before);
+    expect(existsSync(join(cwd, 'out'))).toBe(false);
   });
 
   it('that is attached elsewhere is not written to', async () => {
