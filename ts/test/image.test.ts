@@ -146,6 +146,39 @@ describe.skipIf(WITHOUT_DISKS !== undefined)('image', { timeout: 60_000 }, () =>
     expect(readdirSync(cwd).sort()).toEqual(['d.img', 'part', 'tree', 'x.img']);
   });
 
+  it.each([
+    ['gpt', 'C12A7328-F81F-11D2-BA4B-00A0C93EC93B'],
+    ['dos', 'ef'],
+  ])(
+    'clone tells of a system partition of UEFI (%s) without a loader where any firmware looks',
+    async (label, type) => {
+      const cwd = scratch();
+      must('truncate', '-s', '16M', join(cwd, 'd.img'));
+      const table = `label: ${label}\nsize=4MiB,type=${type}\nsize=4MiB,type=${type}\n`;
+      execFileSync('sfdisk', ['-q', join(cwd, 'd.img')], { input: table });
+      // Of a file system that kernels know; FAT finds names in any case.
+      for (const [index, name] of ['EFI/debian/grubx64.efi', 'EFI/Boot/bootx64.efi'].entries()) {
+        const content = join(cwd, `content${index}`);
+        mkdirSync(join(content, name, '..'), { recursive: true });
+        writeFileSync(join(content, name), 'loader');
+        must('mke2fs', '-q', '-t', 'ext4', '-d', content, join(cwd, 'part'), '4M');
+        must(
+          'dd',
+          `if=${join(cwd, 'part')}`,
+          `of=${join(cwd, 'd.img')}`,
+          'bs=1M',
+          `seek=${1 + 4 * index}`,
+          'conv=notrunc',
+        );
+      }
+      const { code, stderr } = await image(cwd, 'clone', 'd.img', 'x.img');
+      expect([code, stderr.match(/partition \d is a system partition of UEFI without a loader/g)]).toEqual([
+        0,
+        ['partition 1 is a system partition of UEFI without a loader'],
+      ]);
+    },
+  );
+
   it('clone that died with its last identity, before it had its name, goes on with all partitions', async () => {
     const cwd = scratch();
     const path = disk(cwd);

@@ -11,7 +11,7 @@ import { join } from 'node:path';
 import { BulkhaulError, whyOf } from '../error.js';
 import { display, fromBytes, toBytes } from '../names.js';
 import { aliased } from '../native/alias.js';
-import type { PartitionTable } from '../native/blockdev.js';
+import type { Partition, PartitionTable } from '../native/blockdev.js';
 import type { NativeEvent, NativeFailure, NativeReport, NativeSnapshot } from '../native/events.js';
 import type { Limits, Resources } from '../native/options.js';
 import type { NativeJob } from '../native.js';
@@ -19,7 +19,7 @@ import { ExitCode, faultCode } from '../verdict.js';
 import { type Part, type Plan, sectorOf } from './clone/plan.js';
 import { prepareComparison } from './compare.js';
 import { attached, closed, mountedAt, type Place } from './disk/attach.js';
-import { astrayIn, rewriteIn } from './disk/boot.js';
+import { astrayIn, hasFallbackLoader, rewriteIn } from './disk/boot.js';
 import { claim, unlessAbsent } from './disk/device.js';
 import { KINDS, makeSwap } from './disk/filesystem.js';
 import { copyRaw, digestOf } from './disk/raw.js';
@@ -64,6 +64,8 @@ const SECTOR = 512;
 const MIB = 2 ** 20;
 /** A type for partitions that are not what they will be: Linux, data. */
 const MEANWHILE = { gpt: '0FC63DAF-8483-4772-8E79-3D69D8477DE4', dos: '83' } as const;
+/** System partitions of UEFI, by their types in both kinds of tables. */
+const SYSTEM_PARTITIONS = ['C12A7328-F81F-11D2-BA4B-00A0C93EC93B', 'EF'];
 /** Passes over what others write to meanwhile. */
 const PASSES = 2;
 
@@ -681,8 +683,14 @@ class Cloning implements NativeJob {
       this.plan.destination.file !== undefined &&
       (await this.plan.source.stat()).isBlockDevice();
     if (twins) this.#note('both disks have the same ids now: in one machine a system may take the one for the other');
+    const looked = async (directory: string, { number, type }: Partition) => {
+      for (const sentence of await astrayIn(directory, known)) this.#note(sentence);
+      if (!SYSTEM_PARTITIONS.includes(type.toUpperCase()) || (await hasFallbackLoader(directory))) return;
+      const why = 'a machine that does not know the disk finds nothing to start (EFI/BOOT/BOOT*.EFI)';
+      this.#note(`partition ${number} is a system partition of UEFI without a loader in the place for any: ${why}`);
+    };
     for (const { root, found, to, partition } of parts) {
-      for (const sentence of root ? await astrayIn(root.directory, known) : []) this.#note(sentence);
+      if (root) await looked(root.directory, partition);
       // What boards boot from was copied as it is.
       if (root || found?.type !== 'vfat') continue;
       const how = { write: false, sectorSize: sectorOf(table) };
@@ -692,7 +700,7 @@ class Cloning implements NativeJob {
       });
       if (mounted === undefined) continue;
       try {
-        for (const sentence of await astrayIn(mounted.directory, known)) this.#note(sentence);
+        await looked(mounted.directory, partition);
       } finally {
         await closed(mounted.descriptor);
       }

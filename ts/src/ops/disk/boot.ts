@@ -114,6 +114,21 @@ export async function astrayIn(root: string, known: Identities): Promise<string[
   return (await texts(root)).flatMap(([file, text]) => astray(`/${file}`, text, known));
 }
 
+/** Where a firmware that knows nothing of a disk looks for something to start, on its system partition. */
+const FALLBACK = [/^efi$/i, /^boot$/i, /^boot\w+\.efi$/i];
+
+/** Whether a system partition for UEFI has a loader there. */
+export async function hasFallbackLoader(root: string): Promise<boolean> {
+  let at: string | undefined = root;
+  for (const name of FALLBACK) {
+    const names: string[] = await readdir(at).catch(() => []);
+    const found = names.find((each) => name.test(each));
+    if (found === undefined) return false;
+    at = join(at, found);
+  }
+  return true;
+}
+
 /** A text with other identities, by those that it has, in lower case. */
 export function rewritten(text: string, renamed: ReadonlyMap<string, string>): string {
   return text.replace(/(?<![0-9A-Za-z-])[0-9A-Fa-f]{4,}(?:-[0-9A-Fa-f]+)+(?![0-9A-Za-z-])/g, (id) => {
