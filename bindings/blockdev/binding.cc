@@ -6,6 +6,7 @@
 #include <mutex>
 
 #include "core/descriptor.hh"
+#include "core/flags.hh"
 #include "core/loop.hh"
 #include "core/mount.hh"
 #include "core/probe.hh"
@@ -204,6 +205,28 @@ Napi::Value clone_call(const Napi::CallbackInfo& info) {
       [](Napi::Env env, Descriptor& root) -> Napi::Value { return Napi::Number::New(env, root.release()); });
 }
 
+Napi::Value names(Napi::Env env, const std::vector<std::string>& all) {
+  auto value = Napi::Array::New(env, all.size());
+  for (uint32_t index = 0; index < all.size(); ++index) {
+    value[index] = Napi::Buffer<char>::Copy(env, all[index].data(), all[index].size());
+  }
+  return value;
+}
+
+Napi::Value carry_call(const Napi::CallbackInfo& info) {
+  const int from = static_cast<int>(number(info[0])), to = static_cast<int>(number(info[1]));
+  const std::string directory = path(info[2]);
+  return Call<Carried>::begin(
+      info.Env(), [=] { return carry_flags(from, to, directory); },
+      [](Napi::Env env, Carried& carried) -> Napi::Value {
+        auto value = Napi::Object::New(env);
+        value.Set("directories", names(env, carried.directories));
+        value.Set("kept", size(env, carried.kept));
+        value.Set("lost", names(env, carried.lost));
+        return value;
+      });
+}
+
 Napi::Value mounts_call(const Napi::CallbackInfo& info) {
   using All = std::vector<Mounted>;
   return Call<All>::begin(
@@ -234,6 +257,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("attachLoop", Napi::Function::New(env, attach_call));
   exports.Set("mountDetached", Napi::Function::New(env, mount_call));
   exports.Set("cloneMount", Napi::Function::New(env, clone_call));
+  exports.Set("carryFlags", Napi::Function::New(env, carry_call));
   exports.Set("mounts", Napi::Function::New(env, mounts_call));
   return exports;
 }

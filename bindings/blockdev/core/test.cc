@@ -1,6 +1,7 @@
 // Tests of the core, without Node. Prints a line for each, and ends with `N passed, N failed, N skipped`.
 #include <fcntl.h>
 #include <linux/filter.h>
+#include <linux/fs.h>
 #include <linux/loop.h>
 #include <linux/seccomp.h>
 #include <sched.h>
@@ -11,6 +12,7 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdio>
 #include <cstdlib>
@@ -18,6 +20,7 @@
 #include <iostream>
 
 #include "descriptor.hh"
+#include "flags.hh"
 #include "loop.hh"
 #include "mount.hh"
 #include "probe.hh"
@@ -256,6 +259,47 @@ void a_loop_device_is_a_range_with_its_sectors() {
 
 void a_loop_device_of_an_older_kernel_is_one_too() { before_5_2(a_loop_device_is_a_range_with_its_sectors); }
 
+void flags_are_carried_directory_by_directory() {
+  if (getuid() != 0 || access("/dev/loop-control", R_OK | W_OK) != 0) throw Skip{"this needs root and loop devices"};
+  std::vector<Descriptor> roots;
+  for (const char* name : {"flags-from", "flags-to"}) {
+    const std::string path = image(name, 8 << 20);
+    must("mkfs.ext4 -q -F " + path);
+    const auto file = opened(path);
+    const Loop loop = attach(file.get(), false, 0, 0, 0, false);
+    roots.push_back(mount_detached(loop.path, "ext4", false, {}));
+    EXPECT(mkdirat(roots.back().get(), "d", 0700) == 0);
+    for (const char* each : {"d/f", "plain"}) {
+      EXPECT(Descriptor(openat(roots.back().get(), each, O_WRONLY | O_CREAT | O_CLOEXEC, 0600)));
+    }
+  }
+  const int from = roots[0].get(), to = roots[1].get();
+  EXPECT(Descriptor(openat(from, "d/elsewhere", O_WRONLY | O_CREAT | O_CLOEXEC, 0600)));
+  const auto flags = [](int root, const char* name) {
+    const Descriptor file(openat(root, name, O_RDONLY | O_CLOEXEC));
+    long found = 0;
+    EXPECT(ioctl(file.get(), FS_IOC_GETFLAGS, &found) == 0);
+    return found;
+  };
+  const auto add = [&](const char* name, long more) {
+    const Descriptor file(openat(from, name, O_RDONLY | O_CLOEXEC));
+    long all = flags(from, name) | more;
+    EXPECT(ioctl(file.get(), FS_IOC_SETFLAGS, &all) == 0);
+  };
+  add("d/f", FS_IMMUTABLE_FL | FS_NODUMP_FL);
+  add("d/elsewhere", FS_IMMUTABLE_FL);
+  add("d", FS_NOATIME_FL | FS_APPEND_FL);
+  Carried carried = carry_flags(from, to, "");
+  std::sort(carried.directories.begin(), carried.directories.end());
+  EXPECT(carried.kept == 0 && carried.lost.empty());
+  EXPECT((carried.directories == std::vector<std::string>{"d", "lost+found"}));
+  carried = carry_flags(from, to, "d");
+  EXPECT(carried.kept == 2 && carried.lost.empty() && carried.directories.empty());
+  for (const char* name : {"d", "d/f", "plain"}) EXPECT(flags(to, name) == flags(from, name));
+  EXPECT(carry_flags(from, to, "d").kept == 2);
+  EXPECT(carry_flags(from, to, "absent").kept == 0);
+}
+
 void what_is_no_file_system_says_why() {
   if (getuid() != 0 || access("/dev/loop-control", R_OK | W_OK) != 0) throw Skip{"this needs root and loop devices"};
   const std::string path = image("none", 4 << 20);
@@ -286,6 +330,7 @@ int main() {
       {"a file system is seen at its offset", a_file_system_is_seen_at_its_offset},
       {"a mount is a descriptor and goes with it", a_mount_is_a_descriptor_and_goes_with_it},
       {"a mount of an older kernel goes with it, too", a_mount_of_an_older_kernel_goes_with_it_too},
+      {"flags are carried directory by directory", flags_are_carried_directory_by_directory},
       {"a loop device is a range with its sectors", a_loop_device_is_a_range_with_its_sectors},
       {"a loop device of an older kernel is one, too", a_loop_device_of_an_older_kernel_is_one_too},
       {"a mount is seen without what hides a part of it, of an older kernel, too", the_same_of_an_older_kernel},

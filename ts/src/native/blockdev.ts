@@ -96,6 +96,15 @@ export interface Blockdev {
   ): Promise<number>;
   /** A directory: a mounted tree without what is mounted below it. */
   cloneMount(path: PathBytes): Promise<number>;
+  /**
+   * Carries the flags (chattr) of the directory at `path` below both roots, an empty one for the roots, and of the files in it:
+   * answers the directories in it, the entries whose flags the other tree has now, and those of which it did not take some.
+   */
+  carryFlags(
+    from: number,
+    to: number,
+    path: PathBytes,
+  ): Promise<{ directories: PathBytes[]; kept: number; lost: PathBytes[] }>;
   /** All mounts of this namespace. */
   mounts(): Promise<Mounted[]>;
 }

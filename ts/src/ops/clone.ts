@@ -18,7 +18,7 @@ import type { NativeJob } from '../native.js';
 import { ExitCode, faultCode } from '../verdict.js';
 import { type Part, type Plan, sectorOf } from './clone/plan.js';
 import { prepareComparison } from './compare.js';
-import { attached, closed, mountedAt, type Place } from './disk/attach.js';
+import { attached, closed, type MountedRoot, mountedAt, type Place } from './disk/attach.js';
 import { astrayIn, hasFallbackLoader, rewriteIn } from './disk/boot.js';
 import { claim, unlessAbsent } from './disk/device.js';
 import { KINDS, makeSwap } from './disk/filesystem.js';
@@ -399,6 +399,8 @@ class Cloning implements NativeJob {
         await rmdir(extra).catch(unlessAbsent);
       }
       if (!(await this.#copy(part, mounted.directory, root.directory))) return false;
+      if (found.type !== 'vfat') await this.#carryFlags(part, root, mounted);
+      if (this.#stopping) return false;
     } finally {
       await closed(mounted.descriptor);
     }
@@ -409,6 +411,28 @@ class Cloning implements NativeJob {
     if (this.#stopping) return false;
     if (!same) throw new Halt();
     return true;
+  }
+
+  /** Carries what chattr(1) sets, which may forbid all that comes later; what the clone does not take is told. */
+  async #carryFlags(part: Part, root: MountedRoot, { descriptor }: MountedRoot): Promise<void> {
+    const { blockdev } = this.plan;
+    const lost: Buffer[] = [];
+    const from = await open(root.directory, constants.O_RDONLY | constants.O_DIRECTORY);
+    try {
+      const ahead = [Buffer.alloc(0)];
+      for (let path = ahead.pop(); path !== undefined && !this.#stopping; path = ahead.pop()) {
+        const below = (name: Uint8Array) => Buffer.concat([path, Buffer.from(path.length > 0 ? '/' : ''), name]);
+        const carried = await blockdev.carryFlags(from.fd, descriptor, path);
+        ahead.push(...carried.directories.map(below));
+        lost.push(...carried.lost.map(below));
+      }
+    } finally {
+      await from.close();
+    }
+    const [first, ...more] = lost;
+    if (first === undefined) return;
+    const others = more.length > 0 ? `, and of ${more.length} more` : '';
+    this.#note(`${this.#nameOf(part)}: flags (chattr) of /${display(fromBytes(first))} are not kept${others}`);
   }
 
   /** Makes a file system as that of the source is; with less of its parameters where mkfs does not take them. */

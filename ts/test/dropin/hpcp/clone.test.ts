@@ -418,6 +418,33 @@ describe.skipIf(WITHOUT_DISKS !== undefined)('a clone', { timeout: 120_000 }, ()
     expect(subvolumes).toEqual(digests);
   });
 
+  it.each(['ext4', 'xfs', 'btrfs'])('of %s has the flags of its files and directories', async (type) => {
+    const cwd = own();
+    const path = join(cwd, 'flags');
+    disk(path, '310M', 'label: gpt\nsize=304MiB\n', [(device) => must(`mkfs.${type}`, '-q', device)]);
+    const [place = expect.fail()] = places(path);
+    const flags = (root: string) => must('lsattr', '-aR', root).replaceAll(root, '').split('\n').sort();
+    mounted(path, place, 'rw', (root) => {
+      mkdirSync(join(root, 'd/deeper'), { recursive: true });
+      for (const name of ['d/f', 'd/deeper/plain', 'd/é\nx']) writeFileSync(join(root, name), name);
+      must('chattr', '+i', join(root, 'd/f'));
+      must('chattr', '+d', join(root, 'd/é\nx'));
+      must('chattr', '+a', join(root, 'd'));
+    });
+    const made = await hpcp(cwd, '-dd', 'flags', '-di', 'x.img');
+    expect(made.code, told(made)).toBe(0);
+    const clone = join(cwd, 'x.img');
+    const [had, has] = [path, clone].map((of) => mounted(of, place, 'ro', flags));
+    expect(has).toEqual(had);
+    for (const [flag, name] of [
+      ['i', '/d/f'],
+      ['d', '/d/é'],
+      ['a', '/d'],
+    ] as const) {
+      expect(had?.some((line) => line.split(' ')[0]?.includes(flag) && line.endsWith(` ${name}`))).toBe(true);
+    }
+  });
+
   it('of file systems whose bytes are copied has what they use, and nothing of what they do not', async () => {
     const cwd = own();
     const path = join(cwd, 'used');
