@@ -488,6 +488,27 @@ const TABLE =
 const LOOPS =
   'set -e; trap \'losetup -d $from $to\' EXIT; from=$(losetup -rf --show -o 1M disk.img); to=$(losetup -f --show -o 1M --sizelimit $(($(stat -c %s clone.img) - 2097152)) clone.img)';
 
+/**
+ * hpcp takes a device for each partition, and a kernel may know no GPT: partx makes them then, when a disk is attached and
+ * when sgdisk had the kernel look.
+ */
+const PARTITIONS = String.raw`
+  for each in losetup sgdisk; do
+    program=$(command -v $each)
+    cat > "$2/$each.sh" <<END
+#!/bin/sh
+out=\$($program "\$@")
+code=\$?
+echo "\$out"
+for last; do :; done
+case $each in losetup) last=\$out ;; esac
+case \$last in /dev/loop*) partx -a \$last > /dev/null 2>&1 ;; esac
+exit \$code
+END
+    chmod +x "$2/$each.sh"
+  done
+  export LOSETUP_PATH="$2/losetup.sh" SGDISK_PATH="$2/sgdisk.sh"`;
+
 /** Who clones that disk into an image, synced. @type {Contender[]} */
 export const CLONERS = [
   {
@@ -507,7 +528,8 @@ export const CLONERS = [
     program: 'partclone',
     script: `${TABLE}; ${LOOPS}; partclone.ext4 -q -b -L log -s $from -o $to; sync clone.img`,
   },
-  { name: 'hpcp -dd', program: 'hpcp', script: 'cd "$2"; "$3" -b -dd -si disk.img -di clone.img' },
+  { name: 'hpcp -dd', program: 'hpcp', script: `${PARTITIONS}
+  cd "$2"; "$3" -b -dd -si disk.img -di clone.img` },
 ].map(({ name, program, script }) => ({
   name,
   program: /** @type {Peer} */ (program),
