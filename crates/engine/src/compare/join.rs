@@ -7,13 +7,14 @@ use std::cmp::Ordering;
 
 use bulkhaul_sys::Kind;
 
-use crate::compare::options::Checked;
+use crate::compare::options::{Checked, DiffForm};
 use crate::compare::side::{Kept, Stream};
 use crate::entry::{Changes, Reason};
 use crate::error::{Failure, Refusal};
 use crate::job::desk::Desk;
 use crate::records::record::Record;
 use crate::records::sort::Sorters;
+use crate::tree::times::is_cut;
 
 /// What was found out about one path.
 #[derive(Default)]
@@ -67,7 +68,9 @@ fn differing(checked: &Checked, left: &Record<'_>, right: &Record<'_>) -> Change
         let same = if checked.options.whole_seconds {
             l.mtime.sec == r.mtime.sec
         } else {
-            l.mtime.as_float().total_cmp(&r.mtime.as_float()).is_eq()
+            // What can't be kept is nothing that a patch has to bring.
+            let cut = checked.options.form == DiffForm::Changes && is_cut(l.mtime, r.mtime);
+            cut || l.mtime.as_float().total_cmp(&r.mtime.as_float()).is_eq()
         };
         changes.insert_if(timed && !same, Changes::TIME);
         changes.insert_if(left.kind != Kind::Symlink && l.mode != r.mode, Changes::MODE);

@@ -54,6 +54,12 @@ pub fn is_usual(time: Time) -> bool {
     USUAL.contains(&time.sec)
 }
 
+/// Whether the earlier of two times is what a coarser file system keeps of the other, as far as digits tell.
+pub fn is_cut(one: Time, other: Time) -> bool {
+    let (cut, whole) = (nanoseconds(one.min(other)), nanoseconds(one.max(other)));
+    cut == whole || BELIEVED.into_iter().any(|grain| whole - whole.rem_euclid(grain) == cut)
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Rounding {
     Down,
@@ -252,6 +258,31 @@ mod tests {
 
     fn at(sec: i64, nsec: u32) -> Time {
         Time { sec, nsec }
+    }
+
+    #[test]
+    fn what_is_cut_is_no_finer_than_a_grain() {
+        let exact = at(3, 123_456_789);
+        for cut in [
+            (2, 0),
+            (3, 0),
+            (3, 120_000_000),
+            (3, 123_000_000),
+            (3, 123_456_700),
+            (3, 123_456_789),
+        ] {
+            assert!(
+                is_cut(at(cut.0, cut.1), exact) && is_cut(exact, at(cut.0, cut.1)),
+                "{cut:?}"
+            );
+        }
+        for other in [(1, 0), (3, 1), (3, 100_000_000), (3, 123_456_788), (4, 0)] {
+            assert!(
+                !is_cut(at(other.0, other.1), exact) && !is_cut(exact, at(other.0, other.1)),
+                "{other:?}"
+            );
+        }
+        assert!(is_cut(at(-4, 0), at(-3, 5)) && !is_cut(at(-2, 0), at(-3, 5)));
     }
 
     /// A file system that keeps multiples of some nanoseconds between two seconds.

@@ -18,8 +18,8 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { beforeEach, describe, expect, it, onTestFinished } from 'vitest';
 import { parseManifest } from '../../../src/ops/patch.js';
-import { WITHOUT_DISKS } from '../../rig/disks.js';
-import { run, scratch } from '../../rig.js';
+import { mounted, WITHOUT_DISKS } from '../../rig/disks.js';
+import { executable, run, scratch } from '../../rig.js';
 
 /** hpcp 9.79, where scripts/setup --tests has put it. */
 const ORIGINAL = fileURLToPath(new URL('../../../../.setup/hpcp-9.79/hpcp.py', import.meta.url));
@@ -185,6 +185,27 @@ describe.skipIf(WITHOUT_DISKS !== undefined)('a patch', { timeout: 120_000 }, ()
     expect(none).toMatchObject({ code: 0, stdout: expect.stringContaining('Changes: 0 added, 0 modified, 0 deleted') });
     expect(existsSync(join(cwd, 'none.img'))).toBe(false);
     expect(await hpcp(cwd, 'new', '-diff', 'patch.img', '-d', 'base')).toMatchObject({ code: 242 });
+  });
+
+  it.each(['new', 'base'])('has nothing of times that the file system of the %s does not keep', (coarse) => {
+    const cwd = own();
+    trees(cwd);
+    const seconds = join(cwd, 'seconds.img');
+    must('truncate', '-s', '8M', seconds);
+    must('mke2fs', '-q', '-t', 'ext3', '-I', '128', seconds);
+    mounted(seconds, { start: 0, size: 0 }, 'rw', (root) => {
+      // Each is the other side's twin, and one file has another time.
+      const [fine, cut] = [join(cwd, 'fine'), join(root, 'cut')];
+      must('cp', '-a', join(cwd, 'new'), fine);
+      must('cp', '-a', join(cwd, 'new'), cut);
+      must('rm', '-r', join(fine, 'd'), join(cut, 'd'));
+      utimesSync(join(fine, 'mode'), 1e9 + 7, 1e9 + 7);
+      const sides = coarse === 'base' ? [fine, cut] : [cut, fine];
+      const args = ['hpcp', sides[0] ?? '', '-diff', 'p.img', '-d', sides[1] ?? ''];
+      execFileSync(process.execPath, [executable, ...args], { cwd, stdio: 'pipe' });
+    });
+    const rows = must('debugfs', '-R', 'cat .hpcp_diff/changes.tsv', join(cwd, 'p.img')).trimEnd().split('\n').slice(2);
+    expect(rows).toEqual([expect.stringMatching(/^M\tmode\t/)]);
   });
 
   it('of images, and of a directory for an image, is applied to an image', async () => {
