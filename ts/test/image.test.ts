@@ -1,14 +1,17 @@
 /** `bulkhaul image`: what it tells of disks and images, what it finds damaged, and a clone by its own name. */
 import { execFileSync, spawnSync } from 'node:child_process';
 import {
+  closeSync,
   existsSync,
   linkSync,
   mkdirSync,
+  openSync,
   readdirSync,
   readFileSync,
   renameSync,
   symlinkSync,
   writeFileSync,
+  writeSync,
 } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
@@ -232,6 +235,19 @@ describe.skipIf(WITHOUT_DISKS !== undefined)('image', { timeout: 60_000 }, () =>
     expect(readdirSync(cwd).sort()).toEqual(['d.img', 'part', 'tree']);
   });
 
+  it('clone tells of an MBR that names partitions of a GPT', async () => {
+    const cwd = scratch();
+    const path = disk(cwd);
+    const plain = await image(cwd, 'clone', '-n', 'd.img', 'x.img');
+    expect([plain.code, plain.stdout.includes('hybrid')]).toEqual([0, false]);
+    const file = openSync(path, 'r+');
+    // The second entry: Linux.
+    writeSync(file, Buffer.of(0x83), 0, 1, 446 + 16 + 4);
+    closeSync(file);
+    const told = await image(cwd, 'clone', '-n', 'd.img', 'x.img');
+    expect([told.code, told.stdout]).toEqual([0, expect.stringContaining('names partitions, too (a hybrid one)')]);
+  });
+
   it('clone has a table for as many partitions, and with a number that few have', async () => {
     const cwd = scratch();
     const path = join(cwd, 'd.img');
@@ -259,10 +275,14 @@ describe.skipIf(WITHOUT_DISKS !== undefined)('image', { timeout: 60_000 }, () =>
       `UUID=${uuid(of)} / ext4 defaults 0 1\nPARTUUID=${guid(of).toLowerCase()} /x ext4 ro\n`;
     const part = join(cwd, 'part');
     writeFileSync(join(cwd, 'tree/etc/fstab'), fstab(path));
+    writeFileSync(join(cwd, 'tree/etc/crypttab'), `x UUID=${uuid(path)} none\n`);
     must('mke2fs', '-q', '-F', '-t', 'ext4', '-L', 'root', '-U', uuid(path), '-d', join(cwd, 'tree'), part, '16M');
+    // Immutable, beside the flag that says how it is kept.
+    must('debugfs', '-w', '-R', 'sif /etc/crypttab flags 0x80010', part);
     must('dd', `if=${part}`, `of=${path}`, 'bs=1M', 'seek=2', 'conv=notrunc', 'status=none');
     const made = await image(cwd, 'clone', '--new-identity', 'd.img', 'x.img');
     expect(made).toMatchObject({ code: 0, stderr: expect.stringContaining('/etc/fstab has the ids of the clone') });
+    expect(made.stderr).toContain('/etc/crypttab has the ids of the source: it may not be written to');
     expect(made.stderr).not.toContain('nothing of the clone has it');
     const clone = join(cwd, 'x.img');
     const ids = (of: string) => [uuid(of), guid(of), table(of).id];

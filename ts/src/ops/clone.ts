@@ -658,7 +658,9 @@ class Cloning implements NativeJob {
       });
       if (mounted === undefined) continue;
       try {
-        for (const file of await rewriteIn(mounted.directory, renamed)) this.#note(`${file} has the ids of the clone`);
+        const { changed, kept } = await rewriteIn(mounted.directory, renamed);
+        for (const file of changed) this.#note(`${file} has the ids of the clone`);
+        for (const file of kept) this.#note(`${file} has the ids of the source: it may not be written to (chattr)`);
       } finally {
         await closed(mounted.descriptor);
       }

@@ -23,7 +23,7 @@ import * as devices from '../disk/device.js';
 import { KINDS } from '../disk/filesystem.js';
 import { has, must } from '../disk/program.js';
 import { SNAPSHOT, snapshotOfVolume, type VolumeSnapshot, volumeInUse } from '../disk/snapshot.js';
-import { layOut, limit, resized, soundTable, tail, throwaway } from '../disk/table.js';
+import { isHybrid, layOut, limit, resized, soundTable, tail, throwaway } from '../disk/table.js';
 import { USED } from '../disk/used.js';
 
 const MIB = 2 ** 20;
@@ -193,6 +193,9 @@ async function build(
   });
   if (table === undefined || table.partitions.length === 0) {
     throw new CloneRefused('table', `${display(path)} has no partitions: only a disk with a partition table is cloned`);
+  }
+  if (await isHybrid(source, table)) {
+    notes.push(`the MBR of ${display(path)} names partitions, too (a hybrid one): that of the clone does not`);
   }
   const places = layOut(table, resized(table, options.sizes));
   const size = await sizeFor(options, table, places, destination);

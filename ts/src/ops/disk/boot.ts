@@ -138,21 +138,27 @@ export function rewritten(text: string, renamed: ReadonlyMap<string, string>): s
   });
 }
 
-/** Rewrites these files below a root; answers which were other before. */
-export async function rewriteIn(root: string, renamed: ReadonlyMap<string, string>): Promise<string[]> {
-  const changed: string[] = [];
+/** Rewrites these files below a root; answers which were other before, and which may not be written to (chattr). */
+export async function rewriteIn(
+  root: string,
+  renamed: ReadonlyMap<string, string>,
+): Promise<{ changed: string[]; kept: string[] }> {
+  const [changed, kept]: [string[], string[]] = [[], []];
   for (const [file, text] of await texts(root)) {
     const now = rewritten(text, renamed);
     if (now === text) continue;
-    const handle = await open(join(root, file), constants.O_WRONLY | constants.O_NOFOLLOW);
+    const how = constants.O_WRONLY | constants.O_NOFOLLOW;
+    const handle = await open(join(root, file), how).catch((error: NodeJS.ErrnoException) => {
+      if (error.code !== 'EPERM') throw error;
+    });
+    (handle ? changed : kept).push(`/${file}`);
     try {
-      await handle.truncate(0);
-      await handle.write(now, 0, 'latin1');
-      await handle.sync();
+      await handle?.truncate(0);
+      await handle?.write(now, 0, 'latin1');
+      await handle?.sync();
     } finally {
-      await handle.close();
+      await handle?.close();
     }
-    changed.push(`/${file}`);
   }
-  return changed;
+  return { changed, kept };
 }

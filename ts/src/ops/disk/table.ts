@@ -77,6 +77,16 @@ async function damage(file: FileHandle, sector: number, size: number): Promise<s
   return second === undefined ? undefined : `the copy of its GPT ${second}`;
 }
 
+/** Types in an MBR: none, and what stands for all of a GPT. */
+const NO_PARTITION = [0, 0xee];
+
+/** Whether the MBR before a GPT names partitions, too, for who knows no GPT. */
+export async function isHybrid(file: FileHandle, { label }: Pick<PartitionTable, 'label'>): Promise<boolean> {
+  if (label !== 'gpt') return false;
+  const { buffer } = await file.read(Buffer.alloc(512), 0, 512, 0);
+  return [450, 466, 482, 498].some((at) => !NO_PARTITION.includes(buffer.readUInt8(at)));
+}
+
 export const byStart = (partitions: readonly Partition[]) => [...partitions].sort((a, b) => a.start - b.start);
 
 /** A logical partition lies in the container of a table of the kind `dos`. */
