@@ -366,6 +366,23 @@ describe.skipIf(WITHOUT_DISKS !== undefined)('a patch', { timeout: 120_000 }, ()
     expect(readdirSync(cwd).filter((name) => name.startsWith('p'))).toEqual(['p_1.img', 'p_2.img']);
   });
 
+  it('of format 3 has hashes of whole files where they are marked, beside those of tails', async () => {
+    const cwd = own();
+    const state = (hash: string) => `f:4:1000000000000000000:100644:0:0:${hash}:-`;
+    // XXH64 of `same`, and of its last two bytes.
+    const [whole, tail] = ['F280ef41fe7ab1653', 'e694fca57c799618'];
+    const manifest = MANIFEST({ format_version: '3', hash_size: '2', full_hash: '0' });
+    const rows = `A\tf\t-\t${state(whole)}\nA\tg\t-\t${state(tail)}\n`;
+    made(cwd, 'p.img', rows, { f: 'same', g: 'lame' }, manifest);
+    made(cwd, 'other.img', rows, { f: 'lame', g: 'lame' }, manifest);
+    for (const name of ['target', 'kept']) mkdirSync(join(cwd, name));
+    const done = await hpcp(cwd, '-siff', 'p.img', '-d', 'target');
+    expect(done.code, done.stderr).toBe(0);
+    expect(['f', 'g'].map((name) => readFileSync(join(cwd, 'target', name), 'utf8'))).toEqual(['same', 'lame']);
+    expect((await hpcp(cwd, '-siff', 'other.img', '-d', 'kept')).code).toBe(246);
+    expect(readdirSync(join(cwd, 'kept'))).toEqual([]);
+  });
+
   it('that is none, is of another format, or lies about itself is refused', async () => {
     const cwd = own();
     mkdirSync(join(cwd, 'target'));
