@@ -208,6 +208,23 @@ describe.skipIf(WITHOUT_DISKS !== undefined)('a patch', { timeout: 120_000 }, ()
     expect(rows).toEqual([expect.stringMatching(/^M\tmode\t/)]);
   });
 
+  it('of a tree that changes when its rows are written is none, and nothing is left', () => {
+    const cwd = own();
+    trees(cwd);
+    const real = must('sh', '-c', 'readlink -f $(command -v mkfs.ext4)').trim();
+    const program = join(cwd, 'mkfs.ext4');
+    must('cp', real, program);
+    // In a namespace of its own the program that makes the image first changes what is to come into it.
+    const change = join(cwd, 'change');
+    const script = `#!/bin/sh\nprintf other > ${join(cwd, 'new/d/added')}\nexec ${program} "$@"\n`;
+    writeFileSync(change, script, { mode: 0o755 });
+    const inside = `mount --bind ${change} ${real} && exec "$@"`;
+    const command = [process.execPath, executable, 'hpcp', 'new', '-diff', 'p.img', '-d', 'base'];
+    const ran = spawnSync('unshare', ['--mount', 'sh', '-c', inside, 'sh', ...command], { cwd, encoding: 'utf8' });
+    expect([ran.status, ran.stdout + ran.stderr]).toEqual([242, expect.stringContaining('d/added')]);
+    expect(readdirSync(cwd).sort()).toEqual(['base', 'change', 'mkfs.ext4', 'new']);
+  });
+
   it('of images, and of a directory for an image, is applied to an image', async () => {
     const cwd = own();
     trees(cwd);
