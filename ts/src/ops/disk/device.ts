@@ -82,7 +82,7 @@ async function mediaOfDevice(number: string): Promise<string[]> {
   }
   const media = [`device ${number}`];
   const backing = await attribute(`${directory}/loop/backing_file`);
-  const behind = backing === undefined ? undefined : await stat(Buffer.from(backing, 'latin1')).catch(unlessAbsent);
+  const behind = backing === undefined ? undefined : await seen(Buffer.from(backing, 'latin1'));
   if (behind !== undefined) media.push(...(await mediaOf(behind)));
   for (const slave of (await readdir(`${directory}/slaves`).catch(unlessAbsent)) ?? []) {
     const below = await attribute(`${directory}/slaves/${slave}/dev`);
@@ -96,6 +96,9 @@ function isSame(one: Stats, other: Stats): boolean {
   if (one.isBlockDevice() && other.isBlockDevice()) return one.rdev === other.rdev;
   return one.dev === other.dev && one.ino === other.ino;
 }
+
+/** The file behind a loop device; undefined: it is gone, or lies where this process may not look. */
+const seen = (path: Buffer): Promise<Stats | undefined> => stat(path).catch(() => undefined);
 
 /** A loop device that has a file or device, and where in it it begins. */
 interface LoopOf {
@@ -113,7 +116,7 @@ export async function loopsOf(path: string, stats: Stats): Promise<LoopOf[]> {
     const backing = await attribute(`/sys/block/${name}/loop/backing_file`);
     if (backing === undefined) continue;
     const bytes = Buffer.from(backing, 'latin1');
-    const other = await stat(bytes).catch(unlessAbsent);
+    const other = await seen(bytes);
     const same = other ? isSame(other, stats) : bytes.equals(real);
     if (!same) continue;
     const offset = Number((await attribute(`/sys/block/${name}/loop/offset`)) ?? 0);
