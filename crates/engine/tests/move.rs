@@ -333,38 +333,62 @@ fn moved(from: &Path, to: &Path, jobs: usize, rename: bool) -> Result<Report, Re
     copy::job(options)?.run()
 }
 
-/// A source and a destination that holds something, in a directory of their own.
+/// What is moved, and how.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// One of everything, into a destination that holds something.
+    Copied,
+    /// The same, and what can be renamed is.
+    Renamed,
+    /// A few files, into a directory that is made, two levels down.
+    New,
+}
+
+impl Way {
+    fn fill(self, source: &Tree) {
+        match self {
+            Self::Copied | Self::Renamed => everything(source),
+            Self::New => drop(source.file("a", "one").file("d/b", "two")),
+        }
+    }
+}
+
+/// A source and a destination in a directory of their own.
 struct Trial {
     base: PathBuf,
-    /// What can be renamed is.
-    rename: bool,
+    way: Way,
 }
 
 impl Trial {
-    fn new(base: PathBuf, rename: bool) -> Self {
+    fn new(base: PathBuf, way: Way) -> Self {
         let source = Tree::new(base.join("s"));
-        everything(&source);
-        let to = Tree::new(base.join("d"));
+        way.fill(&source);
+        let trial = Self { base, way };
+        if way == Way::New {
+            return trial;
+        }
+        let to = Tree::new(trial.to());
         to.file("replaced", "old")
             .file("existing/inner", "old, too")
             .symlink("link", "elsewhere");
         let (sec, nsec) = modified(&source.at("unchanged"));
         to.file("unchanged", source.read("unchanged"))
             .time("unchanged", sec, nsec);
-        Self { base, rename }
+        trial
+    }
+
+    fn to(&self) -> PathBuf {
+        self.base.join(if self.way == Way::New { "made/d" } else { "d" })
     }
 
     fn run(&self) -> Result<Report, Refusal> {
-        moved(&self.base.join("s"), &self.base.join("d"), 1, self.rename)
+        moved(&self.base.join("s"), &self.to(), 1, self.way == Way::Renamed)
     }
 
     /// What is in neither place as it was.
     fn lost(&self, wanted: &Facts) -> Option<String> {
-        let there = |name: &str| {
-            let path = self.base.join(name);
-            if path.exists() { facts(&path) } else { Facts::new() }
-        };
-        let (from, to) = (there("s"), there("d"));
+        let there = |path: PathBuf| if path.exists() { facts(&path) } else { Facts::new() };
+        let (from, to) = (there(self.base.join("s")), there(self.to()));
         let lost = wanted.iter().find(|(name, fact)| {
             // A directory in an unfinished one is there under another name as long as the source has it.
             let has = |facts: &Facts| facts.get(*name).is_some_and(|now| now.same_content(fact));
@@ -385,7 +409,7 @@ impl Trial {
         if left.exists() {
             return Some(format!("{:?} stays", Tree::new(left).names()));
         }
-        let now = facts(&self.base.join("d"));
+        let now = facts(&self.to());
         let differs = wanted
             .iter()
             .find(|(name, fact)| !now.get(*name).is_some_and(|now| now.same_content(fact)));
@@ -412,8 +436,8 @@ fn count(name: &str, scratch: &Scratch) -> usize {
     calls.unwrap_or_else(|| panic!("{text}")).parse().unwrap()
 }
 
-fn count_in_child(base: &str, rename: bool) {
-    let trial = Trial::new(base.into(), rename);
+fn count_in_child(base: &str, way: Way) {
+    let trial = Trial::new(base.into(), way);
     failpoint::arm(None);
     let report = trial.run().unwrap();
     let calls = failpoint::disarm();
@@ -428,23 +452,23 @@ const ERRNOS: [Errno; 3] = [Errno::IO, Errno::STALE, Errno::ACCESS];
 
 #[test]
 fn every_call_fails_once() {
-    fail_at_every_call("r#move::every_call_fails_once", false);
+    fail_at_every_call("r#move::every_call_fails_once", Way::Copied);
 }
 
 #[test]
 fn every_call_of_renaming_fails_once() {
-    fail_at_every_call("r#move::every_call_of_renaming_fails_once", true);
+    fail_at_every_call("r#move::every_call_of_renaming_fails_once", Way::Renamed);
 }
 
-fn fail_at_every_call(name: &str, rename: bool) {
+fn fail_at_every_call(name: &str, way: Way) {
     if let Some(words) = order() {
         if words[0] == "count" {
-            return count_in_child(&words[1], rename);
+            return count_in_child(&words[1], way);
         }
         let wanted = facts(Path::new(&words[1]));
         let errno = ERRNOS[words[3].parse::<usize>().unwrap()];
         for nth in words[4].split(',').map(|n| n.parse().unwrap()) {
-            let trial = Trial::new(Path::new(&words[2]).join(format!("{nth}-{}", words[3])), rename);
+            let trial = Trial::new(Path::new(&words[2]).join(format!("{nth}-{}", words[3])), way);
             failpoint::arm(Some(Plan {
                 call: None,
                 nth,
@@ -477,7 +501,7 @@ fn fail_at_every_call(name: &str, rename: bool) {
         return;
     }
     let source = scratch.tree("source");
-    everything(&source);
+    way.fill(&source);
     let calls = count(name, &scratch);
     let errnos = if exhaustive() { ERRNOS.len() } else { 1 };
     let batches = calls.div_ceil(BATCH);
@@ -511,20 +535,26 @@ fn fail_at_every_call(name: &str, rename: bool) {
 
 #[test]
 fn death_at_every_call() {
-    die_at_every_call("r#move::death_at_every_call", false);
+    die_at_every_call("r#move::death_at_every_call", Way::Copied);
 }
 
 #[test]
 fn death_at_every_call_of_renaming() {
-    die_at_every_call("r#move::death_at_every_call_of_renaming", true);
+    die_at_every_call("r#move::death_at_every_call_of_renaming", Way::Renamed);
 }
 
-fn die_at_every_call(name: &str, rename: bool) {
+/// Nobody lists the directories above a destination that was made: nothing stays there.
+#[test]
+fn death_at_every_call_on_the_way_to_what_is_new() {
+    die_at_every_call("r#move::death_at_every_call_on_the_way_to_what_is_new", Way::New);
+}
+
+fn die_at_every_call(name: &str, way: Way) {
     if let Some(words) = order() {
         if words[0] == "count" {
-            return count_in_child(&words[1], rename);
+            return count_in_child(&words[1], way);
         }
-        let trial = Trial::new(PathBuf::from(&words[1]), rename);
+        let trial = Trial::new(PathBuf::from(&words[1]), way);
         failpoint::arm(Some(Plan {
             call: None,
             nth: words[2].parse().unwrap(),
@@ -538,7 +568,7 @@ fn die_at_every_call(name: &str, rename: bool) {
         return;
     }
     let source = scratch.tree("source");
-    everything(&source);
+    way.fill(&source);
     let wanted = facts(source.path());
     let calls = count(name, &scratch);
     let wrong = each(calls, |nth| {
@@ -546,7 +576,7 @@ fn die_at_every_call(name: &str, rename: bool) {
         let log = scratch.at(&format!("{nth}.log"));
         let words = ["die".to_owned(), base.display().to_string(), nth.to_string()];
         let (code, text) = finish(again(name, &words, &log), &log);
-        let trial = Trial { base, rename };
+        let trial = Trial { base, way };
         let found = if code == Some(99) {
             trial.lost(&wanted).or_else(|| trial.not_healed(&wanted))
         } else {
@@ -762,7 +792,7 @@ fn a_flipped_bit_costs_nothing() {
     if let Some(words) = order() {
         let step = if exhaustive() { 1 } else { 5 };
         for (nth, count) in (0..).step_by(step).flat_map(|nth| [(nth, 1), (nth, usize::MAX)]) {
-            let trial = Trial::new(Path::new(&words[0]).join(format!("{nth}-{count}")), false);
+            let trial = Trial::new(Path::new(&words[0]).join(format!("{nth}-{count}")), Way::Copied);
             let wanted = facts(&trial.base.join("s"));
             failpoint::arm(Some(Plan {
                 call: Some(Call::Read),

@@ -207,6 +207,19 @@ fn a_destination_that_a_source_shows_on_the_way_is_not_entered() {
     assert_eq!(source.read("deep/inner/a"), b"1");
     assert!(!source.at("deep/inner/deep/inner/deep").exists());
     assert!(!has_staging(source.path()));
+    // It is made there.
+    source.file("c", "3");
+    let copied = transfer(contents(source.path()), &view.join("new"), |_| {})
+        .unwrap()
+        .incomplete();
+    assert!(
+        copied.failures(source.path())[0].starts_with("conflict list - "),
+        "{copied:#?}"
+    );
+    assert_eq!(source.read("deep/inner/b"), b"2");
+    assert_eq!(source.read("deep/inner/new/c"), b"3");
+    assert!(!source.at("deep/inner/new/deep/inner/new").exists());
+    assert!(!has_staging(source.path()));
 }
 
 /// Two file systems under one view: equal inode numbers of different files.

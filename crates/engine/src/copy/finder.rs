@@ -29,11 +29,9 @@ pub fn admits<'n>(
     worker: &mut Worker<'_>,
     dir: &Arc<Dir>,
     source: usize,
-    mut names: impl Iterator<Item = &'n CStr>,
+    names: impl Iterator<Item = &'n CStr>,
 ) -> bool {
-    let run = worker.run;
-    let is_probe = |name: &CStr| run.stager.owner(name.to_bytes()).is_some() && run.probes.have(name);
-    if names.any(is_probe) {
+    if worker.run.probes.show(names, || dir.sources[source].slot.current()) {
         let what = "it is a destination, seen in another way";
         worker.fail_directory(dir, source, &Fault::conflict(Operation::List, 0, what));
         return false;

@@ -16,7 +16,7 @@ use crate::copy::dir::{Dir, Presence, Twin, Twins, show_what_takes_renamed};
 use crate::copy::memory::Restored;
 use crate::copy::options::{Collision, CopyOptions, DestinationArgument, Directories, Rules, SourceArgument};
 use crate::copy::target::{RootPlace, Target, room};
-use crate::copy::views::{Probe, Probes};
+use crate::copy::views::{self, Probe, Probes};
 use crate::error::{Cause, Fault, Operation, Refusal, Side, cause_of, describe};
 use crate::job::desk::Desk;
 use crate::tree::descriptors::{Budget, Slot};
@@ -181,31 +181,49 @@ pub fn prepare(
     // Who does not want it any more leaves everything as it is.
     let looks = !writes || desk.cancel.is_draining();
     let deletes = (options.remove_sources || options.remove_extra) && !looks;
-    let mut planted = Vec::new();
-    let mut probe = |destination: &Opened| {
-        let probe = Probe::plant(stager, &destination.base);
-        let refused = probe
-            .iter()
-            .find_map(|probe| entries.iter().find_map(|e| shown_by(probe, e, destination)));
-        planted.extend(probe);
+    let probes = Probes::default();
+    let probe = |destination: &Opened| {
+        let shown = |probe: &Probe| entries.iter().find_map(|entry| shown_by(probe, entry, destination));
+        let refused = if let Some(name) = destination.absent.first() {
+            let name = c_string(name).map_err(|e| Refusal::NoDestination(describe(e)))?;
+            views::probed(stager, (&destination.base, &name), desk, shown).flatten()
+        } else {
+            let probe = Probe::plant(stager, &destination.base);
+            let refused = probe.iter().find_map(shown);
+            probes.add(probe);
+            refused
+        };
         refused.map_or(Ok(()), |why| Err(Refusal::Safety(why)))
     };
-    let refused = opened.iter().filter(|_| deletes).try_for_each(&mut probe);
-    let probes = Probes::new(planted);
+    let refused = opened.iter().filter(|_| deletes).try_for_each(probe);
     let prepared = refused.and_then(|()| make(rules, looks, budget, stager, opened, entries, listed));
     match prepared {
-        Ok(prepared) => Ok(Prepared {
-            missing,
-            restored,
-            probes,
-            ..prepared
-        }),
+        Ok(prepared) => {
+            if deletes {
+                let made = prepared.root.twins.iter().zip(&prepared.roots);
+                probes.add(made.filter_map(|(twin, place)| plant_in(stager, twin.as_ref()?, place.as_ref()?)));
+            }
+            Ok(Prepared {
+                missing,
+                restored,
+                probes,
+                ..prepared
+            })
+        }
         Err(refusal) => {
             probes.pull();
             probes.tell(desk);
             Err(refusal)
         }
     }
+}
+
+/// A probe in a destination that was made.
+fn plant_in(stager: Stager, twin: &Twin, place: &RootPlace) -> Option<Probe> {
+    let Presence::Staged(staging) = &twin.presence else {
+        return None;
+    };
+    Probe::plant_below(stager, &*twin.slot.as_ref()?.current()?, staging, &place.name)
 }
 
 /// The root of the run, with destinations that are made now, unless it only `looks`.
