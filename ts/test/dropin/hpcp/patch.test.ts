@@ -284,6 +284,18 @@ describe.skipIf(WITHOUT_DISKS !== undefined)('a patch', { timeout: 120_000 }, ()
     expect(differences(join(cwd, 'new'), join(cwd, 'target'), false)).toBe('');
   });
 
+  it('keeps to a limit of speed while it is applied', async () => {
+    const cwd = own();
+    for (const side of ['new', 'base']) mkdirSync(join(cwd, side));
+    writeFileSync(join(cwd, 'new/big'), Buffer.alloc(1 << 20, 'x'));
+    expect(await hpcp(cwd, 'new', '-diff', 'p.img', '-d', 'base')).toMatchObject({ code: 0 });
+    const begun = performance.now();
+    expect(await hpcp(cwd, '-siff', 'p.img', '-d', 'base', '-L', '1Mi')).toMatchObject({ code: 0 });
+    // All but what may go at once, a tenth of a second's.
+    expect(performance.now() - begun).toBeGreaterThan(900);
+    expect(differences(join(cwd, 'new'), join(cwd, 'base'))).toBe('');
+  });
+
   it('of files with several names changes them by each, and leads back', async () => {
     const cwd = own();
     for (const side of ['new', 'base']) {
@@ -473,6 +485,10 @@ describe.skipIf(WITHOUT_DISKS !== undefined)('a patch', { timeout: 120_000 }, ()
       const { code, stderr } = await hpcp(cwd, ...args);
       expect([241, 244], `${args.join(' ')}: ${stderr}`).toContain(code);
     }
-    expect(readdirSync(cwd)).toEqual(before);
+    // What is left out of a directory has no name in an image.
+    image(join(cwd, 'base.img'), join(cwd, 'base'));
+    const left = await hpcp(cwd, 'new', '-diff', 'patch.img', '-di', 'base.img', '-e', 'same');
+    expect(left).toMatchObject({ code: 2, stderr: expect.stringContaining('not with a directory against an image') });
+    expect(readdirSync(cwd).sort()).toEqual([...before, 'base.img'].sort());
   });
 });
