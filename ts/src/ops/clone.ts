@@ -324,7 +324,7 @@ class Cloning implements NativeJob {
     if (given === undefined) return false;
     await this.#sync(target.file);
     const place = { start: to.start, size: partition.size };
-    const how = { write: false, direct: true, sectorSize: sectorOf(table) };
+    const how = { write: false, direct: true, sectorSize: sectorOf(table), signal: this.#abort.signal };
     const got = await attached(blockdev, target.file.fd, place, how, async (path, direct) => {
       if (!direct) this.#verified.fromCache += bytes;
       return digestOf(path, places, heard);
@@ -361,7 +361,8 @@ class Cloning implements NativeJob {
   /** A range of the destination as a device; what is read of it comes from the medium. */
   #attached<T>({ file }: Target, to: Place, write: boolean, use: (path: string) => Promise<T>): Promise<T> {
     const { blockdev, table } = this.plan;
-    return attached(blockdev, file.fd, to, { write, direct: !write, sectorSize: sectorOf(table) }, use);
+    const how = { write, direct: !write, sectorSize: sectorOf(table), signal: this.#abort.signal };
+    return attached(blockdev, file.fd, to, how, use);
   }
 
   /** From a snapshot, where what is mounted has them. */
@@ -391,7 +392,7 @@ class Cloning implements NativeJob {
     if (root === undefined || found === undefined || kind === undefined)
       throw new BulkhaulError('INTERNAL', 'no files');
     await this.#attached(target, to, true, (path) => this.#mkfs(path, part));
-    const how = { write: true, sectorSize: sectorOf(table) };
+    const how = { write: true, sectorSize: sectorOf(table), signal: this.#abort.signal };
     const mounted = await mountedAt(blockdev, target.file.fd, found.type, to, how);
     try {
       const extra = join(mounted.directory, 'lost+found');
@@ -541,7 +542,7 @@ class Cloning implements NativeJob {
     const { blockdev, table } = this.plan;
     const { root, found, to } = part;
     if (root === undefined || found === undefined) return false;
-    const how = { write: false, direct: true, sectorSize: sectorOf(table) };
+    const how = { write: false, direct: true, sectorSize: sectorOf(table), signal: this.#abort.signal };
     const mounted = await mountedAt(blockdev, target.file.fd, found.type, to, how);
     try {
       const { exclude: _, spillDirectory, entries: __, ...resources } = this.settings;

@@ -122,7 +122,7 @@ async function inspectDisk(path: string, check: boolean, signal: AbortSignal): P
       const held = await blockdev.probe(file.fd, place.start, partition?.size ?? 0).catch(() => undefined);
       const volume: Volume = { ...place, ...(partition && partitionFacts(partition)), ...signatureFacts(held) };
       if (held?.usage !== 'filesystem') return volume;
-      const how = { write: false, sectorSize: found.sectorSize === 512 ? 0 : found.sectorSize };
+      const how = { write: false, sectorSize: found.sectorSize === 512 ? 0 : found.sectorSize, signal };
       const at = partition ?? { start: 0 };
       const [mount] = await devices.mountsOf(blockdev, await devices.devicesOf(path, stats, at));
       if (mount) volume.mounted = mount.target.toString();
@@ -135,6 +135,7 @@ async function inspectDisk(path: string, check: boolean, signal: AbortSignal): P
           }
         },
         (error: Error) => {
+          signal.throwIfAborted();
           volume.unmounted = whyOf(error);
         },
       );

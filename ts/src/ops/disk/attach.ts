@@ -26,6 +26,8 @@ export interface How {
   sectorSize?: number;
   /** Past the cache, where that can be had. */
   direct?: boolean;
+  /** Ends the wait for the kernel, which may replay a log: what it opens after that is closed. */
+  signal?: AbortSignal;
 }
 
 /** A mounted root. */
@@ -39,16 +41,37 @@ export interface MountedRoot {
 
 export const closed = promisify(close);
 
+/** What a call of the addon comes to, or the reason for which nobody waits for it any more. */
+async function awaited<T>(call: Promise<T>, signal: AbortSignal | undefined, of: (answer: T) => number): Promise<T> {
+  if (signal === undefined) return call;
+  let abort = (): void => undefined;
+  const aborted = new Promise<never>((_, reject) => {
+    abort = () => reject(signal.reason);
+    if (signal.aborted) abort();
+    else signal.addEventListener('abort', abort);
+  });
+  try {
+    return await Promise.race([aborted, call]);
+  } catch (error) {
+    // Whether it comes to something or fails, nobody is there who could be told.
+    if (signal.aborted) call.then((late) => closed(of(late))).catch(() => undefined);
+    throw error;
+  } finally {
+    signal.removeEventListener('abort', abort);
+  }
+}
+
 /** Attaches a range, and calls `use` with the path of the device. */
 export async function attached<T>(
   blockdev: Blockdev,
   file: number,
   { start, size }: Place,
-  { write, sectorSize = 0, direct = false }: How,
+  { write, sectorSize = 0, direct = false, signal }: How,
   use: (path: string, direct: boolean) => Promise<T>,
 ): Promise<T> {
-  const loop = await blockdev.attachLoop(file, !write, start, size, sectorSize, direct).catch((error: Error) => {
-    if (process.geteuid?.() === 0) throw error;
+  const attaching = blockdev.attachLoop(file, !write, start, size, sectorSize, direct);
+  const loop = await awaited(attaching, signal, ({ fd }) => fd).catch((error: Error) => {
+    if (process.geteuid?.() === 0 || signal?.aborted) throw error;
     throw new BulkhaulError(
       'USAGE',
       `only root may have the loop devices and mounts that this takes (${error.message})`,
@@ -75,8 +98,8 @@ export function mountedAt(
   return attached(blockdev, file, place, how, async (path, direct) => {
     // Two file systems of one identity may be mounted at once.
     const options: Record<string, string> = type === 'xfs' ? { nouuid: '' } : {};
-    const mount = blockdev.mountDetached(toBytes(path), type, !how.write, options);
-    const descriptor = await mount.catch((error: NodeJS.ErrnoException) => {
+    const mounting = blockdev.mountDetached(toBytes(path), type, !how.write, options);
+    const descriptor = await awaited(mounting, how.signal, (opened) => opened).catch((error: NodeJS.ErrnoException) => {
       if (how.write || error.errno !== constants.errno.EROFS) throw error;
       throw new BulkhaulError('USAGE', `its journal was not replayed, and that would write to it (${error.message})`, {
         cause: error,
