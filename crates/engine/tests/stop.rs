@@ -204,8 +204,9 @@ fn a_batch_of_slow_syncs_has_its_time() {
     }
     let scratch = Scratch::new();
     let source = scratch.tree("source");
+    // In a directory that is made for them: of what has a staging name fewer wait at first.
     for number in 0..32 {
-        source.file(format!("{number}"), content(number, 70_000));
+        source.file(format!("new/{number}"), content(number, 70_000));
     }
     let to = scratch.tree("to");
     let said = ordered(NAME, &scratch, &[text(source.path()), text(to.path())]);
