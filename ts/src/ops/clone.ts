@@ -392,7 +392,7 @@ class Cloning implements NativeJob {
     if (root === undefined || found === undefined || kind === undefined)
       throw new BulkhaulError('INTERNAL', 'no files');
     await this.#attached(target, to, true, (path) => this.#mkfs(path, part));
-    const how = { write: true, sectorSize: sectorOf(table), signal: this.#abort.signal };
+    const how = { write: true, sectorSize: sectorOf(table) };
     const mounted = await mountedAt(blockdev, target.file.fd, found.type, to, how);
     try {
       const extra = join(mounted.directory, 'lost+found');

@@ -26,7 +26,7 @@ export interface How {
   sectorSize?: number;
   /** Past the cache, where that can be had. */
   direct?: boolean;
-  /** Ends the wait for the kernel, which may replay a log: what it opens after that is closed. */
+  /** Ends the wait for the kernel, where nothing is written: what it opens after that is closed. */
   signal?: AbortSignal;
 }
 
@@ -70,7 +70,7 @@ export async function attached<T>(
   use: (path: string, direct: boolean) => Promise<T>,
 ): Promise<T> {
   const attaching = blockdev.attachLoop(file, !write, start, size, sectorSize, direct);
-  const loop = await awaited(attaching, signal, ({ fd }) => fd).catch((error: Error) => {
+  const loop = await awaited(attaching, write ? undefined : signal, ({ fd }) => fd).catch((error: Error) => {
     if (process.geteuid?.() === 0 || signal?.aborted) throw error;
     throw new BulkhaulError(
       'USAGE',
@@ -99,7 +99,9 @@ export function mountedAt(
     // Two file systems of one identity may be mounted at once.
     const options: Record<string, string> = type === 'xfs' ? { nouuid: '' } : {};
     const mounting = blockdev.mountDetached(toBytes(path), type, !how.write, options);
-    const descriptor = await awaited(mounting, how.signal, (opened) => opened).catch((error: NodeJS.ErrnoException) => {
+    // Nobody else may write there while the kernel still does.
+    const until = how.write ? undefined : how.signal;
+    const descriptor = await awaited(mounting, until, (opened) => opened).catch((error: NodeJS.ErrnoException) => {
       if (how.write || error.errno !== constants.errno.EROFS) throw error;
       throw new BulkhaulError('USAGE', `its journal was not replayed, and that would write to it (${error.message})`, {
         cause: error,
