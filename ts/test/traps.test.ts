@@ -313,6 +313,30 @@ it('removes keys as they are, whatever is in them (azcopy #1888, #1023, #2175, s
   expect([code, counts.removed, server.keys], said).toEqual([0, odd.length - 1, ['p/b', 'p/foo/', 'p/foo/bar', 'p/n']]);
 });
 
+it('asks what is checked without a trace, also where nobody may remove, and takes what asks for no entry', async () => {
+  const source = tree({ a: '1', b: '2' });
+  for (const [checks, left] of [
+    ['crc', []],
+    ['hash', ['p/.bulkhaul-probe-of-checks']],
+    ['nothing', ['p/.bulkhaul-probe-of-checks']],
+  ] as const) {
+    const server = await s3({ checks });
+    // Of another run, which asks right now.
+    server.put('p/d/.bulkhaul-probe-of-checks', '');
+    server.plan = ({ method }) => (method === 'DELETE' ? { status: 403, code: 'AccessDenied' } : undefined);
+    const [code, counts, said] = await sync(server, '--delete', source, 's3://b/p');
+    expect([checks, code, counts], said).toEqual([checks, 0, { copied: 2 }]);
+    expect(server.keys).toEqual([...left, 'p/a', 'p/b', 'p/d/.bulkhaul-probe-of-checks']);
+    expect(said.includes('"kind":"probe"')).toBe(left.length > 0);
+    // It goes with that of the next run.
+    server.plan = () => undefined;
+    writeFileSync(join(source, 'c'), checks);
+    expect((await sync(server, '--delete', source, 's3://b/p'))[0]).toBe(0);
+    expect(server.keys).toEqual(['p/a', 'p/b', 'p/c', 'p/d/.bulkhaul-probe-of-checks']);
+    unlinkSync(join(source, 'c'));
+  }
+});
+
 it('leaves alone what is excluded, on whichever side it is (aws-cli #778, #1481, #4923, s5cmd #815, s3sync #134)', async () => {
   const files = { a: '1', 'folder/x': '2', 'b.py': '3' };
   const rules = ['--delete', '--exclude', '/folder/', '--exclude', '*.py'];

@@ -28,9 +28,9 @@ use crate::objects::content::{self, Content};
 use crate::objects::listing::Pages;
 use crate::objects::upload::Upload;
 use crate::objects::xml::{self, Page};
-use crate::objects::{date_text, entry, facts_of, metadata};
+use crate::objects::{PROBE, date_text, entry, facts_of, metadata, probe_stays};
 use crate::s3::Config;
-use crate::session::{Session, token};
+use crate::session::Session;
 use crate::store::{Abilities, Entry, Facts, Gone, Listing, Reading, Store, Told, Writing};
 
 /// Characters of a name (Azure, naming of blobs).
@@ -165,7 +165,8 @@ pub struct Azure {
     prefix: String,
     side: Side,
     /// None: the server was not asked yet.
-    checks: Mutex<Option<Checks>>,
+    /// And whether what asked for it stays.
+    checks: Mutex<Option<(Checks, bool)>>,
 }
 
 impl Azure {
@@ -240,10 +241,10 @@ impl Azure {
     /// What the server checks of what it is sent: asked once, by a blob that is there for a moment where it is not refused.
     fn checks(&self) -> Result<Checks, Stopped> {
         let mut known = self.checks.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(checks) = *known {
+        if let Some((checks, _)) = *known {
             return Ok(checks);
         }
-        let key = format!("{}.bulkhaul-probe-{}", self.prefix, token());
+        let key = format!("{}{PROBE}", self.prefix);
         let other = b"something else";
         let wrong = |header, sum, signing| Request {
             method: Method::PUT,
@@ -272,10 +273,8 @@ impl Azure {
                 if taken { Checks::Nothing } else { Checks::Md5 }
             }
         };
-        if left {
-            self.delete_one(&key)??;
-        }
-        *known = Some(checks);
+        let stays = left && probe_stays(self.delete_one(&key)?)?;
+        *known = Some((checks, stays));
         Ok(checks)
     }
 
@@ -304,13 +303,14 @@ impl Azure {
 
 impl Store for Azure {
     fn abilities(&self) -> Abilities {
-        let checks = *self.checks.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = *self.checks.lock().unwrap_or_else(PoisonError::into_inner);
         Abilities {
             directories: false,
             walks: false,
             retries: true,
             lists_mtime: true,
-            verifies: checks.is_some_and(|checks| checks != Checks::Nothing),
+            verifies: known.is_some_and(|(checks, _)| checks != Checks::Nothing),
+            probe_stays: known.is_some_and(|(_, stays)| stays),
         }
     }
 

@@ -8,6 +8,7 @@ use std::cmp::Ordering;
 use bulkhaul_engine::Kind;
 use bulkhaul_engine::error::Stopped;
 
+use crate::objects::is_probe;
 use crate::store::{Entry, Listing};
 
 /// A listing with one entry in sight.
@@ -35,9 +36,14 @@ impl<'l> Side<'l> {
             return;
         }
         self.begun = true;
-        match self.listing.next() {
-            Ok(next) => self.next = next,
-            Err(stopped) => self.broken = Some(stopped),
+        loop {
+            match self.listing.next() {
+                // Another worker, or another run, may be asking right now.
+                Ok(Some(entry)) if is_probe(&entry.key) => continue,
+                Ok(next) => self.next = next,
+                Err(stopped) => self.broken = Some(stopped),
+            }
+            return;
         }
     }
 

@@ -356,6 +356,7 @@ impl Store for Local {
             retries: true,
             lists_mtime: true,
             verifies: true,
+            probe_stays: false,
         }
     }
 

@@ -123,6 +123,7 @@ impl Store for Memory {
             retries: true,
             lists_mtime: true,
             verifies: true,
+            probe_stays: false,
         }
     }
 

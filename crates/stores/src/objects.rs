@@ -19,13 +19,41 @@ pub mod listing;
 pub mod upload;
 pub mod xml;
 
+use bulkhaul_engine::error::{Cause, Fault};
 use bulkhaul_engine::{Algorithm, Kind};
 use bulkhaul_formats::digest::Digest;
 use bulkhaul_sys::Time;
 use chrono::DateTime;
 
 use self::client::Answer;
-use crate::store::{Entry, Facts};
+use crate::store::{Entry, Facts, Gone, Store};
+
+/// The last name of an object that asks a server what it checks. One name for all: what a killed run left is written over by the
+/// next one that asks, and goes with its own. It is nobody's entry.
+pub const PROBE: &str = ".bulkhaul-probe-of-checks";
+
+/// Whether an object is there for a moment only.
+pub fn is_probe(key: &[u8]) -> bool {
+    key.rsplit(|byte| *byte == b'/').next() == Some(PROBE.as_bytes())
+}
+
+/// Whether the probe stays, by what came of its removal: not everybody who may write may remove.
+pub fn probe_stays(removed: Result<Gone, Fault>) -> Result<bool, Fault> {
+    match removed {
+        Ok(_) => Ok(false),
+        Err(Fault {
+            cause: Cause::Answered("permission", _),
+            ..
+        }) => Ok(true),
+        Err(fault) => Err(fault),
+    }
+}
+
+/// The same for whoever reads.
+pub fn probe_note(store: &dyn Store) -> (Vec<u8>, String) {
+    let text = "asked the server what it checks, and stays: to remove it is not allowed".to_owned();
+    (store.path(PROBE.as_bytes()), text)
+}
 
 /// What a server says of an object of this size, with these facts.
 pub fn entry(key: &[u8], answer: &Answer, size: u64, facts: Facts) -> Entry {

@@ -470,6 +470,7 @@ impl Store for Rclone {
             retries: false,
             lists_mtime: features.is_some_and(|features| features.times),
             verifies: true,
+            probe_stays: false,
         }
     }
 

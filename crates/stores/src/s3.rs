@@ -31,8 +31,8 @@ use crate::objects::content::{self, Content};
 use crate::objects::listing::Pages;
 use crate::objects::upload::Upload;
 use crate::objects::xml::{self, Page};
-use crate::objects::{entry, facts_of, metadata, time_text};
-use crate::session::{Session, token};
+use crate::objects::{PROBE, entry, facts_of, metadata, probe_stays, time_text};
+use crate::session::Session;
 use crate::store::{Abilities, Entry, Facts, Gone, Listing, Origin, Reading, Store, Told, Writing};
 
 /// Bytes of a key (S3 user guide, object key names).
@@ -174,7 +174,8 @@ pub struct S3 {
     /// Empty, or with a slash at its end.
     prefix: String,
     side: Side,
-    checks: Mutex<Option<Checks>>,
+    /// And whether what asked for it stays.
+    checks: Mutex<Option<(Checks, bool)>>,
 }
 
 /// Why the way to a server would change a key, or the server would not take it.
@@ -270,10 +271,10 @@ impl S3 {
     /// What the server checks: asked once, by an object that is there for a moment.
     fn checks(&self) -> Result<Checks, Stopped> {
         let mut known = self.checks.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(checks) = *known {
+        if let Some((checks, _)) = *known {
             return Ok(checks);
         }
-        let key = format!("{}.bulkhaul-probe-{}", self.prefix, token());
+        let key = format!("{}{PROBE}", self.prefix);
         let put = |headers, digest, signing| Request {
             method: Method::PUT,
             key: key.clone(),
@@ -285,43 +286,37 @@ impl S3 {
         };
         let wrong_crc = vec![(CRC_HEADER, crc_text(1))];
         let mut left = false;
-        let checks = if self.refuses(&put(wrong_crc, None, Signing::Crc), &mut left)?
-            && !self.refuses(&put(Vec::new(), None, Signing::Crc), &mut left)?
-        {
-            Checks::Crc
-        } else if self.refuses(&put(Vec::new(), Some([1; 32]), Signing::Hashed), &mut left)? {
-            Checks::Hash
-        } else {
-            Checks::Nothing
+        let checks = match self.refusal(&put(wrong_crc, None, Signing::Crc), &mut left)? {
+            // It is the sum that it refuses: nothing was there, and nobody need be allowed to remove it.
+            Some(wrong) if wrong.fate == Fate::Damaged && wrong.code != "XAmzContentSHA256Mismatch" => Checks::Crc,
+            // It may refuse any sum of this kind.
+            Some(_) if self.refusal(&put(Vec::new(), None, Signing::Crc), &mut left)?.is_none() => Checks::Crc,
+            _ => match self.refusal(&put(Vec::new(), Some([1; 32]), Signing::Hashed), &mut left)? {
+                Some(_) => Checks::Hash,
+                None => Checks::Nothing,
+            },
         };
-        if left {
-            let delete = Request {
-                method: Method::DELETE,
-                key,
-                ..Request::default()
-            };
-            self.ask(Operation::Remove, &delete)?;
-        }
-        *known = Some(checks);
+        let stays = left && probe_stays(self.delete_one(&key)?)?;
+        *known = Some((checks, stays));
         Ok(checks)
     }
 
-    /// Whether the server refuses a request for what it is; `left`: it has not.
-    fn refuses(&self, request: &Request, left: &mut bool) -> Result<bool, Stopped> {
+    /// Why the server refuses a request for what it is; none: it has taken it, and `left` is set.
+    fn refusal(&self, request: &Request, left: &mut bool) -> Result<Option<Wrong>, Stopped> {
         let retry = self.session.options.retry.retries;
         for again in 0.. {
             let Err(wrong) = self.session.wait(self.client.once(request))? else {
-                *left = true;
-                return Ok(false);
+                break;
             };
             match wrong.fate {
                 Fate::Transient if again < retry => {}
-                Fate::Damaged | Fate::Unable => return Ok(true),
-                Fate::Other if wrong.status == 400 => return Ok(true),
+                Fate::Damaged | Fate::Unable => return Ok(Some(wrong)),
+                Fate::Other if wrong.status == 400 => return Ok(Some(wrong)),
                 _ => return Err(fault(Operation::Create, self.side, &wrong).into()),
             }
         }
-        Ok(true)
+        *left = true;
+        Ok(None)
     }
 
     fn delete_one(&self, key: &str) -> Result<Result<Gone, Fault>, Stopped> {
@@ -404,13 +399,14 @@ impl S3 {
 
 impl Store for S3 {
     fn abilities(&self) -> Abilities {
-        let checks = *self.checks.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = *self.checks.lock().unwrap_or_else(PoisonError::into_inner);
         Abilities {
             directories: false,
             walks: false,
             retries: true,
             lists_mtime: false,
-            verifies: checks.is_some_and(|checks| checks != Checks::Nothing),
+            verifies: known.is_some_and(|(checks, _)| checks != Checks::Nothing),
+            probe_stays: known.is_some_and(|(_, stays)| stays),
         }
     }
 

@@ -506,6 +506,7 @@ impl Store for Sftp {
             lists_mtime: true,
             // What ssh carries it proves.
             verifies: true,
+            probe_stays: false,
         }
     }
 

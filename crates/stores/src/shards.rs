@@ -18,6 +18,7 @@ use bulkhaul_sys::{self as sys, BorrowedFd, Errno};
 
 use crate::local::LocalOptions;
 use crate::location::Location;
+use crate::objects::probe_note;
 use crate::s3::Config;
 use crate::session::{JOBS, Session, SessionOptions};
 use crate::store::{Entry, Facts, Part, Store, Summing, Sums};
@@ -250,7 +251,11 @@ impl Depot for Rack {
         }
         let sums = sums.finish();
         let there = writing.finish(&sums)?;
-        if !self.store.abilities().verifies {
+        let abilities = self.store.abilities();
+        if abilities.probe_stays {
+            desk.note("probe", || probe_note(&*self.store));
+        }
+        if !abilities.verifies {
             self.read_back(&there, &sums, desk)?;
             counters.verified(bytes, 0);
         }

@@ -80,6 +80,8 @@ pub struct Abilities {
     pub lists_mtime: bool,
     /// It checks what it is sent, so that what arrived otherwise is refused. Known once something was written.
     pub verifies: bool,
+    /// The object that asked what it checks could not be removed. Known once something was written.
+    pub probe_stays: bool,
 }
 
 /// Entries in the order of the bytes of their keys.

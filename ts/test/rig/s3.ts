@@ -279,10 +279,14 @@ export class S3 {
       if (end >= 0) shared.add(name);
       return [name];
     });
-    const asked = Number(query.get('continuation-token') ?? 0);
-    const start = fault === 'repeat' ? 0 : asked;
+    // A token is where the page before it ended: what comes or goes before that changes nothing behind it.
+    const after = query.get('continuation-token');
+    const behind = Buffer.from(after ?? '', 'hex');
+    const rest =
+      after === null || fault === 'repeat' ? keys : keys.filter((key) => Buffer.compare(Buffer.from(key), behind) > 0);
     const encoded = encodes && query.get('encoding-type') === 'url';
-    const taken = keys.slice(start, start + page);
+    const taken = rest.slice(0, page);
+    const last = Buffer.from(taken.at(-1) ?? '').toString('hex');
     if (fault === 'disorder') taken.reverse();
     const items = taken.map((key) => {
       if (shared.has(key))
@@ -291,8 +295,8 @@ export class S3 {
       const name = encoded ? encodeURIComponent(key).replaceAll('%20', '+') : escaped(key);
       return `<Contents><Key>${name}</Key><LastModified>${written.toISOString()}</LastModified><ETag>&quot;${etag}&quot;</ETag><Size>${body.length}</Size></Contents>`;
     });
-    const more = start + page < keys.length;
-    const token = more && fault !== 'no-token' ? `<NextContinuationToken>${start + page}</NextContinuationToken>` : '';
+    const more = rest.length > page;
+    const token = more && fault !== 'no-token' ? `<NextContinuationToken>${last}</NextContinuationToken>` : '';
     const xml = `<?xml version="1.0"?><ListBucketResult>${encoded ? '<EncodingType>url</EncodingType>' : ''}<IsTruncated>${more}</IsTruncated>${token}${items.join('')}</ListBucketResult>`;
     answer(response, 200, fault === 'cut' ? xml.slice(0, xml.length / 2) : xml);
   }

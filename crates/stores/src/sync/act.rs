@@ -15,6 +15,7 @@ use bulkhaul_engine::{Errno, Kind};
 use chrono::DateTime;
 
 use crate::local::LINK_SUFFIX;
+use crate::objects::probe_note;
 use crate::session::Retry;
 use crate::store::{Entry, Facts, Reading, Store, Summing, Sums, Writing};
 use crate::sync::batch::Batches;
@@ -408,6 +409,9 @@ impl Deed<'_> {
     /// Proves what was written, as far as was asked for, and as far as the store does not do it.
     fn prove(&self, to: &dyn Store, there: Entry, sums: &Sums, counters: &Counters) -> Result<Entry, Stopped> {
         let abilities = to.abilities();
+        if abilities.probe_stays {
+            self.desk.note("probe", || probe_note(to));
+        }
         let (mut there, mut vouched) = (there, false);
         if self.proof == Proof::Hash && !abilities.directories {
             let now = to.stat(&there.key)?;
