@@ -52,7 +52,7 @@ pub enum Left {
     Begun,
 }
 
-/// Removes the unfinished files of dead runs from a directory that others may write into too. What a run may go on with is
+/// Removes the unfinished files of dead runs from a directory that others may write into, and list, too. What a run may go on with is
 /// that run's; answers whether there is any.
 pub fn clear_files(fd: &OwnedFd, side: Side, stager: Stager, desk: &Desk) -> Result<Left, Fault> {
     let fault = |operation, errno| Fault::new(operation, side, errno);
@@ -62,7 +62,7 @@ pub fn clear_files(fd: &OwnedFd, side: Side, stager: Stager, desk: &Desk) -> Res
         Some(Owner::Dead) if kind != Kind::Directory => leftovers.push(name.to_owned()),
         _ => {}
     };
-    listing::each(fd.as_fd(), || desk.step(), note).map_err(|e| fault(Operation::List, e))?;
+    listing::each_apart(fd, || desk.step(), note).map_err(|e| fault(Operation::List, e))?;
     for name in leftovers {
         match sys::unlink(fd.as_fd(), &name) {
             Ok(()) | Err(Errno::NOENT) => {}
@@ -81,7 +81,7 @@ pub fn clear_begun(fd: &OwnedFd, side: Side, stager: Stager, desk: &Desk) -> Res
             leftovers.push(name.to_owned());
         }
     };
-    listing::each(fd.as_fd(), || desk.step(), note).map_err(|e| fault(Operation::List, e))?;
+    listing::each_apart(fd, || desk.step(), note).map_err(|e| fault(Operation::List, e))?;
     leftovers.iter().try_for_each(|name| clear_staged(fd, name, &fault))
 }
 

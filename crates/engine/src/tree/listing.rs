@@ -82,6 +82,12 @@ pub fn each(directory: BorrowedFd<'_>, step: impl Fn(), mut take: impl FnMut(&CS
     Ok(())
 }
 
+/// The same by a descriptor of its own, where a walk may be listing the directory by this one right now.
+pub fn each_apart(directory: &OwnedFd, step: impl Fn(), take: impl FnMut(&CStr, Kind)) -> sys::Result<()> {
+    let own = sys::open_directory(directory.as_fd(), c".", Follow::No)?;
+    each(own.as_fd(), step, take)
+}
+
 /// The first name of a directory that is looked for, if it has one. The descriptor's own place in a listing stays.
 pub fn find_name(directory: &OwnedFd, mut is_it: impl FnMut(&CStr) -> bool) -> sys::Result<Option<CString>> {
     let directory = sys::open_directory(directory.as_fd(), c".", Follow::No)?;
@@ -138,5 +144,34 @@ impl Names {
     /// Whether none is left.
     pub fn is_empty(&self) -> bool {
         self.next >= self.bytes.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listing_apart_takes_nothing_from_one_that_is_under_way() {
+        let scratch = tempfile::tempdir().unwrap();
+        let names: Vec<String> = (0..1000).map(|number| format!("{number:0>100}")).collect();
+        for name in &names {
+            std::fs::write(scratch.path().join(name), "").unwrap();
+        }
+        let path = scratch.path().as_os_str().as_encoded_bytes();
+        let directory = crate::tree::path::open_directory_path(path, Follow::No).unwrap();
+        let (mut buffer, mut found, mut pieces) = (Vec::with_capacity(4096), Vec::new(), 0);
+        while sys::read_directory(directory.as_fd(), buffer.spare_capacity_mut(), |name, _, _| {
+            found.push(name.to_str().unwrap().to_owned());
+        })
+        .unwrap()
+        {
+            let mut apart = 0;
+            each_apart(&directory, || (), |_, _| apart += 1).unwrap();
+            assert_eq!(apart, names.len());
+            pieces += 1;
+        }
+        found.sort();
+        assert!(found == names && pieces > 2);
     }
 }
