@@ -14,9 +14,7 @@ import {
   writeSync,
 } from 'node:fs';
 import { join } from 'node:path';
-import { describe, expect, it, vi } from 'vitest';
-import type { Blockdev } from '../src/native/blockdev.js';
-import { mountedAt } from '../src/ops/disk/attach.js';
+import { describe, expect, it } from 'vitest';
 import { astray, astrayIn, references, rewritten } from '../src/ops/disk/boot.js';
 import { unlessAbsent } from '../src/ops/disk/device.js';
 import { READ_ONLY_FILE_SYSTEMS } from '../src/ops/treeimage.js';
@@ -429,27 +427,6 @@ describe.skipIf(WITHOUT_DISKS !== undefined)('image', { timeout: 60_000 }, () =>
     const ran = await image(cwd, ...args);
     expect(ran).toMatchObject({ code, stderr: expect.stringContaining(why) });
   });
-});
-
-it('a mount that takes long is not waited for when all is to end, and what comes of it is closed', async () => {
-  const nothing = () => openSync('/dev/null', 'r');
-  const stop = new AbortController();
-  let mounts = (_: number): void => undefined;
-  const blockdev = {
-    attachLoop: async () => ({ fd: nothing(), path: '/dev/null', direct: false }),
-    mountDetached: () => {
-      // It is at work from now on.
-      queueMicrotask(() => stop.abort(new Error('enough')));
-      return new Promise<number>((resolve) => {
-        mounts = resolve;
-      });
-    },
-  } as unknown as Blockdev;
-  const how = { write: false, signal: stop.signal };
-  await expect(mountedAt(blockdev, 0, 'ext4', { start: 0, size: 0 }, how)).rejects.toThrow('enough');
-  const late = nothing();
-  mounts(late);
-  await vi.waitUntil(() => !existsSync(`/proc/self/fd/${late}`));
 });
 
 it('a device that goes while it is looked at is not there', () => {

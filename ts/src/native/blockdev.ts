@@ -65,7 +65,11 @@ export interface Mounted {
   minor: number;
 }
 
-/** Its calls; each rejects with an `Error` that has the `errno`. */
+/**
+ * Its calls. Each runs in a thread of its own, and rejects with an `Error` that has the `errno`, or with the reason of the
+ * signal that the addon was loaded with: then none is begun any more; one that only reads is not waited for, whatever the
+ * kernel still does, and what that opens is closed; one that writes comes to its end, because nobody else may write there before.
+ */
 export interface Blockdev {
   /** Looks at `size` bytes from `offset` on, 0 for all that follow. */
   probe(fd: number, offset: number, size: number): Promise<Signature | undefined>;
@@ -110,16 +114,22 @@ export interface Blockdev {
 }
 
 const ADDON = '../../../bindings/blockdev/blockdev.node';
-let addon: Blockdev | undefined;
+/** The addon itself takes the signal before what a call is of. */
+type Calls = Readonly<Record<string, (signal: AbortSignal | undefined, ...args: readonly unknown[]) => unknown>>;
+let addon: Calls | undefined;
 
-/** The addon, loaded on first use. Throws `ADDON` with what is missing. */
-export function loadBlockdev(): Blockdev {
+/** The addon, loaded on first use; `signal` ends its calls. Throws `ADDON` with what is missing. */
+export function loadBlockdev(signal?: AbortSignal): Blockdev {
   try {
     addon ??= load(createRequire(import.meta.url));
-    return addon;
   } catch (error) {
     throw new BulkhaulError('ADDON', whyNoDisks((error as Error).message), { cause: error });
   }
+  const calls = Object.entries(addon).map(([name, call]) => [
+    name,
+    async (...args: readonly unknown[]) => call(signal, ...args),
+  ]);
+  return Object.fromEntries(calls) as Blockdev;
 }
 
 /** The oldest util-linux whose libraries have all calls. */
@@ -139,12 +149,12 @@ export function whyNoDisks(said: string): string {
   return `the addon for disks and images is there and can't be loaded: ${why}`;
 }
 
-function load(require: NodeJS.Require): Blockdev {
+function load(require: NodeJS.Require): Calls {
   try {
-    return require(ADDON) as Blockdev;
+    return require(ADDON) as Calls;
   } catch (error) {
     // One that is there and can't be loaded says why.
     if ((error as NodeJS.ErrnoException).code !== 'MODULE_NOT_FOUND') throw error;
-    return require(`${packageHere(ENGINE)}/blockdev.node`) as Blockdev;
+    return require(`${packageHere(ENGINE)}/blockdev.node`) as Calls;
   }
 }

@@ -11,7 +11,7 @@ import { join } from 'node:path';
 import { BulkhaulError, whyOf } from '../error.js';
 import { display, fromBytes, toBytes } from '../names.js';
 import { aliased } from '../native/alias.js';
-import type { Partition, PartitionTable } from '../native/blockdev.js';
+import { loadBlockdev, type Partition, type PartitionTable } from '../native/blockdev.js';
 import type { NativeEvent, NativeFailure, NativeReport, NativeSnapshot } from '../native/events.js';
 import type { Limits, Resources } from '../native/options.js';
 import type { NativeJob } from '../native.js';
@@ -88,6 +88,7 @@ class Cloning implements NativeJob {
   #verified = { files: 0, bytes: 0, fromCache: 0 };
   #current: NativeJob | undefined;
   readonly #abort = new AbortController();
+  readonly #blockdev = loadBlockdev(this.#abort.signal);
   #stopping = false;
   #phase: NativeSnapshot['phase'] = 'preflight';
   /** Bytes that jobs have read, entries that they have looked at, and bytes that were read without one. */
@@ -129,7 +130,7 @@ class Cloning implements NativeJob {
         this.#note(`it is unfinished: ${display(target.path)} stays, and the same command goes on with it`);
       }
     } catch (error) {
-      if (!(error instanceof Halt)) throw error;
+      if (!(error instanceof Halt || this.#abort.signal.aborted)) throw error;
     } finally {
       if (target && target.file !== this.plan.destination.file) await target.file.close();
       this.#elapsed = (performance.now() - this.#begun) / 1000;
@@ -146,6 +147,8 @@ class Cloning implements NativeJob {
       if (this.#stopping) return false;
       if (part.method === 'table') continue;
       const kept = target.proved.has(part.partition.number) && (await this.#isKept(target, part));
+      // What was not looked at to its end stays proved.
+      if (this.#stopping) return false;
       if (!kept) {
         target.proved.delete(part.partition.number);
         await this.#table(target);
@@ -156,7 +159,7 @@ class Cloning implements NativeJob {
         this.#note(`partition ${part.partition.number} was proved by an earlier run, and is as it was`);
         // An identity of its own it has had from the beginning.
         if (part.found?.type === 'xfs') {
-          const there = await this.plan.blockdev.probe(target.file.fd, part.to.start, part.to.size);
+          const there = await this.#blockdev.probe(target.file.fd, part.to.start, part.to.size);
           part.identity.uuid = there?.uuid ?? part.identity.uuid;
         }
       }
@@ -174,7 +177,7 @@ class Cloning implements NativeJob {
   }
 
   async #open(): Promise<Target> {
-    const { destination, size, table, meanwhile, blockdev } = this.plan;
+    const { destination, size, table, meanwhile } = this.plan;
     let target: Target;
     if (destination.file) target = { file: destination.file, path: destination.path, fresh: false, proved: new Set() };
     else {
@@ -192,7 +195,10 @@ class Cloning implements NativeJob {
     }
     const before = target.fresh
       ? undefined
-      : await blockdev.readTable(toBytes(target.path), sectorOf(table)).catch(() => undefined);
+      : await this.#blockdev.readTable(toBytes(target.path), sectorOf(table)).catch(() => {
+          this.#abort.signal.throwIfAborted();
+          return undefined;
+        });
     // What has no name yet, and the last identity, had all its partitions when it was left.
     const last = target.path !== destination.path && before?.id === this.plan.id;
     if (before && (last || before.id === this.#identity(meanwhile)) && before.label === table.label) {
@@ -227,7 +233,7 @@ class Cloning implements NativeJob {
 
   /** Writes the table of a clone that is not proved: with the partitions that are, as nobody's. */
   async #table({ path, file, proved }: Target): Promise<void> {
-    const { table, parts, blockdev, meanwhile } = this.plan;
+    const { table, parts, meanwhile } = this.plan;
     const logical = parts.some(
       ({ partition: { number } }) => table.label === 'dos' && number > 4 && proved.has(number),
     );
@@ -249,7 +255,7 @@ class Cloning implements NativeJob {
       attributes: 0n,
     }));
     const first = this.#first();
-    await blockdev
+    await this.#blockdev
       .writeTable(toBytes(path), { ...table, first, id: this.#identity(meanwhile), partitions })
       .catch((error: Error) => this.#halt('write', path, error));
     await this.#sync(file);
@@ -283,7 +289,7 @@ class Cloning implements NativeJob {
       [target.file, part.to],
     ] as const) {
       const digest = (path: string) => digestOf(path, part.places ?? [], () => this.#stopping);
-      digests.push(await attached(this.plan.blockdev, file.fd, placeOf(place), how, digest));
+      digests.push(await attached(this.#blockdev, file.fd, placeOf(place), how, digest));
     }
     return digests[0] !== undefined && digests[0] === digests[1];
   }
@@ -314,7 +320,7 @@ class Cloning implements NativeJob {
   }
 
   async #raw(target: Target, part: Part): Promise<boolean> {
-    const { source, table, blockdev } = this.plan;
+    const { source, table } = this.plan;
     const { partition, to, places = [], bytes } = part;
     const heard = (bytes: number) => {
       this.#rawBytes += bytes;
@@ -324,8 +330,8 @@ class Cloning implements NativeJob {
     if (given === undefined) return false;
     await this.#sync(target.file);
     const place = { start: to.start, size: partition.size };
-    const how = { write: false, direct: true, sectorSize: sectorOf(table), signal: this.#abort.signal };
-    const got = await attached(blockdev, target.file.fd, place, how, async (path, direct) => {
+    const how = { write: false, direct: true, sectorSize: sectorOf(table) };
+    const got = await attached(this.#blockdev, target.file.fd, place, how, async (path, direct) => {
       if (!direct) this.#verified.fromCache += bytes;
       return digestOf(path, places, heard);
     });
@@ -360,9 +366,9 @@ class Cloning implements NativeJob {
 
   /** A range of the destination as a device; what is read of it comes from the medium. */
   #attached<T>({ file }: Target, to: Place, write: boolean, use: (path: string) => Promise<T>): Promise<T> {
-    const { blockdev, table } = this.plan;
-    const how = { write, direct: !write, sectorSize: sectorOf(table), signal: this.#abort.signal };
-    return attached(blockdev, file.fd, to, how, use);
+    const { table } = this.plan;
+    const how = { write, direct: !write, sectorSize: sectorOf(table) };
+    return attached(this.#blockdev, file.fd, to, how, use);
   }
 
   /** From a snapshot, where what is mounted has them. */
@@ -386,14 +392,14 @@ class Cloning implements NativeJob {
   }
 
   async #filesOf(target: Target, part: Part): Promise<boolean> {
-    const { blockdev, table } = this.plan;
+    const { table } = this.plan;
     const { root, found, to } = part;
     const kind = KINDS[found?.type ?? ''];
     if (root === undefined || found === undefined || kind === undefined)
       throw new BulkhaulError('INTERNAL', 'no files');
     await this.#attached(target, to, true, (path) => this.#mkfs(path, part));
     const how = { write: true, sectorSize: sectorOf(table) };
-    const mounted = await mountedAt(blockdev, target.file.fd, found.type, to, how);
+    const mounted = await mountedAt(this.#blockdev, target.file.fd, found.type, to, how);
     try {
       const extra = join(mounted.directory, 'lost+found');
       if ((await stat(join(root.directory, 'lost+found')).catch(unlessAbsent)) === undefined) {
@@ -416,14 +422,13 @@ class Cloning implements NativeJob {
 
   /** Carries what chattr(1) sets, which may forbid all that comes later; what the clone does not take is told. */
   async #carryFlags(part: Part, root: MountedRoot, { descriptor }: MountedRoot): Promise<void> {
-    const { blockdev } = this.plan;
     const lost: Buffer[] = [];
     const from = await open(root.directory, constants.O_RDONLY | constants.O_DIRECTORY);
     try {
       const ahead = [Buffer.alloc(0)];
       for (let path = ahead.pop(); path !== undefined && !this.#stopping; path = ahead.pop()) {
         const below = (name: Uint8Array) => Buffer.concat([path, Buffer.from(path.length > 0 ? '/' : ''), name]);
-        const carried = await blockdev.carryFlags(from.fd, descriptor, path);
+        const carried = await this.#blockdev.carryFlags(from.fd, descriptor, path);
         ahead.push(...carried.directories.map(below));
         lost.push(...carried.lost.map(below));
       }
@@ -539,11 +544,11 @@ class Cloning implements NativeJob {
     content: 'whole' | 'nothing',
     differs: (event: NativeEvent) => void | Promise<void>,
   ): Promise<boolean> {
-    const { blockdev, table } = this.plan;
+    const { table } = this.plan;
     const { root, found, to } = part;
     if (root === undefined || found === undefined) return false;
-    const how = { write: false, direct: true, sectorSize: sectorOf(table), signal: this.#abort.signal };
-    const mounted = await mountedAt(blockdev, target.file.fd, found.type, to, how);
+    const how = { write: false, direct: true, sectorSize: sectorOf(table) };
+    const mounted = await mountedAt(this.#blockdev, target.file.fd, found.type, to, how);
     try {
       const { exclude: _, spillDirectory, entries: __, ...resources } = this.settings;
       const tree = (path: string) => ({ trees: [{ path, contents: true, follow: true }] });
@@ -599,7 +604,7 @@ class Cloning implements NativeJob {
   /** Identity, then boot code, then a look at all of it, and the name. */
   async #finish(target: Target): Promise<void> {
     const { plan } = this;
-    const { table, parts, blockdev, source, destination } = plan;
+    const { table, parts, source, destination } = plan;
     this.#phase = 'closing';
     try {
       for (const part of parts) {
@@ -617,11 +622,12 @@ class Cloning implements NativeJob {
         uuid: partUuid,
       }));
       const final = { ...table, id: this.plan.id, first: this.#first(), partitions };
-      await blockdev.writeTable(toBytes(target.path), final);
+      await this.#blockdev.writeTable(toBytes(target.path), final);
       await this.#bootCode(target, source);
       await this.#sync(target.file);
       await this.#readBack(target, final);
-      await blockdev.rereadTable(target.file.fd).catch((error: Error) => {
+      await this.#blockdev.rereadTable(target.file.fd).catch((error: Error) => {
+        this.#abort.signal.throwIfAborted();
         this.#note(`the kernel goes on with the old partitions (partprobe has it look again): ${whyOf(error)}`);
       });
       await this.#boots(target);
@@ -635,7 +641,7 @@ class Cloning implements NativeJob {
 
   /** Puts the identities of the clone where its files have those of the source. */
   async #rewrite(target: Target): Promise<void> {
-    const { parts, table, options, blockdev } = this.plan;
+    const { parts, table, options } = this.plan;
     if (!options.newIdentity) return;
     const renamed = new Map<string, string>();
     for (const { found, identity, partition, method } of parts) {
@@ -653,10 +659,13 @@ class Cloning implements NativeJob {
     for (const { found, to, method, partition } of parts) {
       if (method !== 'files' && found?.type !== 'vfat') continue;
       const how = { write: true, sectorSize: sectorOf(table) };
-      const mounted = await mountedAt(blockdev, target.file.fd, found?.type ?? '', to, how).catch((error: Error) => {
-        this.#note(`nothing is rewritten in partition ${partition.number}: ${whyOf(error)}`);
-        return undefined;
-      });
+      const mounted = await mountedAt(this.#blockdev, target.file.fd, found?.type ?? '', to, how).catch(
+        (error: Error) => {
+          this.#abort.signal.throwIfAborted();
+          this.#note(`nothing is rewritten in partition ${partition.number}: ${whyOf(error)}`);
+          return undefined;
+        },
+      );
       if (mounted === undefined) continue;
       try {
         const { changed, kept } = await rewriteIn(mounted.directory, renamed);
@@ -692,7 +701,7 @@ class Cloning implements NativeJob {
 
   /** Tells what would not be found when the clone boots. */
   async #boots(target: Target): Promise<void> {
-    const { parts, options, table, blockdev } = this.plan;
+    const { parts, options, table } = this.plan;
     const all = (of: (part: Part) => (string | undefined)[]) => parts.flatMap((part) => of(part).map((id) => id ?? ''));
     // What the source says of itself the clone says of itself, where it has identities of its own.
     const own = (id: string | undefined) => (options.newIdentity ? [id] : []);
@@ -721,7 +730,8 @@ class Cloning implements NativeJob {
       // What boards boot from was copied as it is.
       if (root || found?.type !== 'vfat') continue;
       const how = { write: false, sectorSize: sectorOf(table) };
-      const mounted = await mountedAt(blockdev, target.file.fd, found.type, to, how).catch((error: Error) => {
+      const mounted = await mountedAt(this.#blockdev, target.file.fd, found.type, to, how).catch((error: Error) => {
+        this.#abort.signal.throwIfAborted();
         this.#note(`nobody has looked at what partition ${partition.number} says of disks: ${whyOf(error)}`);
         return undefined;
       });
@@ -736,8 +746,8 @@ class Cloning implements NativeJob {
 
   /** Reads table and identities back. Throws what is not as it has to be. */
   async #readBack({ file, path }: Target, wanted: Omit<PartitionTable, 'end'>): Promise<void> {
-    const { blockdev, parts, table } = this.plan;
-    const found = await blockdev.readTable(toBytes(path), sectorOf(table));
+    const { parts, table } = this.plan;
+    const found = await this.#blockdev.readTable(toBytes(path), sectorOf(table));
     const facts = (of: Pick<PartitionTable, 'id' | 'label' | 'partitions'> | undefined) =>
       JSON.stringify([of?.id, of?.label, of?.partitions], (_, value) =>
         typeof value === 'bigint' ? String(value) : value,
@@ -745,7 +755,7 @@ class Cloning implements NativeJob {
     if (facts(found) !== facts(wanted)) throw new BulkhaulError('USAGE', 'the partition table reads back differently');
     for (const { partition, to, found, identity } of parts) {
       if (partition.container || found === undefined) continue;
-      const has = await blockdev.probe(file.fd, to.start, to.size);
+      const has = await this.#blockdev.probe(file.fd, to.start, to.size);
       const had = { ...found, uuid: identity.uuid };
       for (const of of ['type', 'uuid', 'label'] as const) {
         // Swap that held a sleeping system is plain swap.

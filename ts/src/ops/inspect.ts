@@ -102,7 +102,7 @@ async function book({ path, damage: table, volumes }: Inspected, check: boolean,
 }
 
 async function inspectDisk(path: string, check: boolean, signal: AbortSignal): Promise<Inspected> {
-  const blockdev = loadBlockdev();
+  const blockdev = loadBlockdev(signal);
   const refuse = (why: string): never => {
     throw new BulkhaulError('USAGE', `${display(path)} can't be looked at: ${why}`);
   };
@@ -114,15 +114,19 @@ async function inspectDisk(path: string, check: boolean, signal: AbortSignal): P
     const sector = await devices.sectorOf(stats);
     const found: Inspected = { path, size, sectorSize: sector ?? 512, volumes: [] };
     const table = await soundTable(blockdev, path, file, size, sector).catch((error: Error) => {
+      signal.throwIfAborted();
       found.damage = whyOf(error);
       return undefined;
     });
     const look = async (partition?: Partition): Promise<Volume> => {
       const place = { start: partition?.start ?? 0, size: partition?.size ?? size };
-      const held = await blockdev.probe(file.fd, place.start, partition?.size ?? 0).catch(() => undefined);
+      const held = await blockdev.probe(file.fd, place.start, partition?.size ?? 0).catch(() => {
+        signal.throwIfAborted();
+        return undefined;
+      });
       const volume: Volume = { ...place, ...(partition && partitionFacts(partition)), ...signatureFacts(held) };
       if (held?.usage !== 'filesystem') return volume;
-      const how = { write: false, sectorSize: found.sectorSize === 512 ? 0 : found.sectorSize, signal };
+      const how = { write: false, sectorSize: found.sectorSize === 512 ? 0 : found.sectorSize };
       const at = partition ?? { start: 0 };
       const [mount] = await devices.mountsOf(blockdev, await devices.devicesOf(path, stats, at));
       if (mount) volume.mounted = mount.target.toString();

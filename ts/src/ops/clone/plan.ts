@@ -119,7 +119,6 @@ export interface Destination {
 /** A plan, with what it looks at open. */
 export interface Plan {
   options: CloneOptions;
-  blockdev: Blockdev;
   source: FileHandle;
   table: PartitionTable;
   parts: readonly Part[];
@@ -213,7 +212,7 @@ async function build(
     typeof value === 'bigint' ? String(value) : value,
   );
   const id = newIdentity ? freshId(table) : table.id;
-  return { blockdev, source, table, parts, destination, size, id, meanwhile: throwaway('disk', words), notes };
+  return { source, table, parts, destination, size, id, meanwhile: throwaway('disk', words), notes };
 }
 
 const freshId = ({ label }: Pick<PartitionTable, 'label'>) =>

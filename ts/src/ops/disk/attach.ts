@@ -26,8 +26,6 @@ export interface How {
   sectorSize?: number;
   /** Past the cache, where that can be had. */
   direct?: boolean;
-  /** Ends the wait for the kernel, where nothing is written: what it opens after that is closed. */
-  signal?: AbortSignal;
 }
 
 /** A mounted root. */
@@ -41,37 +39,17 @@ export interface MountedRoot {
 
 export const closed = promisify(close);
 
-/** What a call of the addon comes to, or the reason for which nobody waits for it any more. */
-async function awaited<T>(call: Promise<T>, signal: AbortSignal | undefined, of: (answer: T) => number): Promise<T> {
-  if (signal === undefined) return call;
-  let abort = (): void => undefined;
-  const aborted = new Promise<never>((_, reject) => {
-    abort = () => reject(signal.reason);
-    if (signal.aborted) abort();
-    else signal.addEventListener('abort', abort);
-  });
-  try {
-    return await Promise.race([aborted, call]);
-  } catch (error) {
-    // Whether it comes to something or fails, nobody is there who could be told.
-    if (signal.aborted) call.then((late) => closed(of(late))).catch(() => undefined);
-    throw error;
-  } finally {
-    signal.removeEventListener('abort', abort);
-  }
-}
-
 /** Attaches a range, and calls `use` with the path of the device. */
 export async function attached<T>(
   blockdev: Blockdev,
   file: number,
   { start, size }: Place,
-  { write, sectorSize = 0, direct = false, signal }: How,
+  { write, sectorSize = 0, direct = false }: How,
   use: (path: string, direct: boolean) => Promise<T>,
 ): Promise<T> {
   const attaching = blockdev.attachLoop(file, !write, start, size, sectorSize, direct);
-  const loop = await awaited(attaching, write ? undefined : signal, ({ fd }) => fd).catch((error: Error) => {
-    if (process.geteuid?.() === 0 || signal?.aborted) throw error;
+  const loop = await attaching.catch((error: NodeJS.ErrnoException) => {
+    if (process.geteuid?.() === 0 || error.errno === undefined) throw error;
     throw new BulkhaulError(
       'USAGE',
       `only root may have the loop devices and mounts that this takes (${error.message})`,
@@ -99,9 +77,7 @@ export function mountedAt(
     // Two file systems of one identity may be mounted at once.
     const options: Record<string, string> = type === 'xfs' ? { nouuid: '' } : {};
     const mounting = blockdev.mountDetached(toBytes(path), type, !how.write, options);
-    // Nobody else may write there while the kernel still does.
-    const until = how.write ? undefined : how.signal;
-    const descriptor = await awaited(mounting, until, (opened) => opened).catch((error: NodeJS.ErrnoException) => {
+    const descriptor = await mounting.catch((error: NodeJS.ErrnoException) => {
       if (how.write || error.errno !== constants.errno.EROFS) throw error;
       throw new BulkhaulError('USAGE', `its journal was not replayed, and that would write to it (${error.message})`, {
         cause: error,
