@@ -108,6 +108,8 @@ export interface Addon {
   lockDescriptor(descriptor: number): boolean | null;
   /** Whether a process of this number is there. One that has ended and was not waited for is not. */
   processExists(number: number): boolean;
+  /** Ends this process at once, whatever its threads are at; what listens to its end hears nothing. */
+  endProcess(code: number): void;
   /** Calls that not every kernel has, or that are forbidden here. */
   kernelCalls(): Answer[];
   /** What the directory of a descriptor allows, as far as that is seen without a change. Throws where it is none. */

@@ -11,20 +11,19 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
-import { type Blockdev, loadBlockdev } from '../src/native/blockdev.js';
+import { type Blockdev, loadBlockdev, type PartitionTable } from '../src/native/blockdev.js';
 import { closed, mountedAt } from '../src/ops/disk/attach.js';
 import { must, WITHOUT_DISKS } from './rig/disks.js';
 import { mountFaulty, scratch } from './rig.js';
 
 const ENOUGH = new Error('enough');
 const WHOLE = { start: 0, size: 0 };
-const TABLE = {
+const table: Omit<PartitionTable, 'end'> = {
   ...{ label: 'dos', id: '0x12345678', sectorSize: 512, first: 0, entries: 0 },
   partitions: [
-    { number: 1, start: 2 ** 20, size: 2 ** 20, type: '83', uuid: '', name: '', attributes: 0n, container: false },
+    ...[{ number: 1, start: 2 ** 20, size: 2 ** 20, type: '83', uuid: '', name: '', attributes: 0n, container: false }],
   ],
-} as const;
-const table = { ...TABLE, partitions: [...TABLE.partitions] };
+};
 
 /** An image in a directory of its own. */
 function image(): { directory: string; path: string } {

@@ -135,6 +135,7 @@ const ROOMS = [
     'answer',
     'digests',
     'ended',
+    'leave',
     'run',
     'recorded',
     'jobs',

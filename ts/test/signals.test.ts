@@ -3,10 +3,11 @@
  * holds it: a file system that does not answer, long loops, a reader that is stuck.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { mkdirSync, readdirSync, readFileSync, truncateSync, utimesSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, rmSync, truncateSync, utimesSync, writeFileSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
+import { disk, WITHOUT_DISKS } from './rig/disks.js';
 import { executable, jsonLines, mountFaulty, program, run, scratch } from './rig.js';
 
 /** Resolves when a stream has said this. */
@@ -240,6 +241,50 @@ describe('a read that does not come back', () => {
     expect(code).toBe(130);
   });
 });
+
+it.skipIf(WITHOUT_DISKS !== undefined)('an image that no read gives anything of is not waited for', async () => {
+  const cwd = scratch();
+  mkdirSync(join(cwd, 's'));
+  writeFileSync(join(cwd, 's/i.img'), '');
+  truncateSync(join(cwd, 's/i.img'), 2 ** 20);
+  const mount = await mountFaulty(join(cwd, 's'), 'hang');
+  if (mount === undefined) return;
+  onTestFinished(mount.unmount);
+  const hung = mount.hangs();
+  const child = start(['image', 'inspect', join(mount.point, 'i.img')], cwd);
+  const ended = new Promise<number | null>((resolve) => child.on('close', resolve));
+  await hung;
+  child.kill('SIGINT');
+  expect(await ended).toBe(130);
+});
+
+it.skipIf(WITHOUT_DISKS !== undefined)(
+  'a file that Node.js itself reads, and that gives nothing any more',
+  async () => {
+    const cwd = scratch();
+    mkdirSync(join(cwd, 's'));
+    const [from, to, gate] = [join(cwd, 's/disk.img'), join(cwd, 'to.img'), join(cwd, 'gate')];
+    // Nothing is known of what is in it, so its bytes are copied.
+    disk(from, '40M', 'label: dos\nsize=32MiB', []);
+    writeFileSync(to, 'something');
+    writeFileSync(gate, '');
+    const mount = await mountFaulty(join(cwd, 's'), `hang,until=${gate}`);
+    if (mount === undefined) return;
+    onTestFinished(mount.unmount);
+    const env = { ...process.env, NO_COLOR: '1', BULKHAUL_PROGRESS_INTERVAL: '0.05' };
+    const args = [executable, 'image', 'clone', '--no-journal', join(mount.point, 'disk.img'), to];
+    const child = spawn(process.execPath, args, { cwd, env, stdio: ['pipe', 'ignore', 'pipe'] });
+    onTestFinished(() => void child.kill('SIGKILL'));
+    await said(child.stderr, /Overwrite it\?/);
+    rmSync(gate);
+    const copying = said(child.stderr, / 0 of 1 file /);
+    child.stdin?.end('y\n');
+    const { code, stderr } = await stoppedTwice(child, copying);
+    expect(stderr).toContain('SIGTERM: not everything came to an end; run the same command again to go on\n');
+    expect(code).toBe(130);
+    expect(readFileSync(to, 'utf8')).toBe('something');
+  },
+);
 
 describe('a directory that is never listed', () => {
   it.each([

@@ -115,6 +115,12 @@ pub fn process_exists(number: u32) -> bool {
     lease::process_exists(number)
 }
 
+/// Ends this process at once: Node.js waits for its threads, and one that the kernel holds does not come.
+#[napi]
+pub fn end_process(code: i32) {
+    lease::end_process(code)
+}
+
 /// Calls that not every kernel has, or that are forbidden here.
 #[napi]
 pub fn kernel_calls() -> Vec<JsAnswer> {

@@ -27,10 +27,10 @@ use portable as backend;
 pub use backend::*;
 pub use posix::{
     capacity, close, create_file, create_file_as, current_directory, descriptor_limit, duplicate, duplicate_number,
-    file_size_limit, group_ids, host_name, make_directory, make_directory_as, make_link, make_symlink, name_at,
-    open_made, open_stream, processor_time, read, read_at, read_enough_at, read_full_at, read_link, remove_directory,
-    rename, rewind_directory, seek_data, seek_end, seek_hole, set_size, sync_all, try_lock, unlink, unlock, user_id,
-    wait_for, working_directory, write, write_all_at,
+    end_process, file_size_limit, group_ids, host_name, make_directory, make_directory_as, make_link, make_symlink,
+    name_at, open_made, open_stream, processor_time, read, read_at, read_enough_at, read_full_at, read_link,
+    remove_directory, rename, rewind_directory, seek_data, seek_end, seek_hole, set_size, sync_all, try_lock, unlink,
+    unlock, user_id, wait_for, working_directory, write, write_all_at,
 };
 pub use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 pub use rustix::io::Errno;

@@ -21,6 +21,7 @@ import type { ServeSettings } from '../report/serve.js';
 import { ExitCode } from '../verdict.js';
 import { answer } from './answer.js';
 import type { Witness } from './ended.js';
+import { leave } from './leave.js';
 import { version } from './version.js';
 
 export const PROGRESS = ['auto', 'tty', 'plain', 'json', 'none'] as const;
@@ -161,7 +162,7 @@ async function followed(
     if (stopping) {
       end ??= setTimeout(() => {
         say(`${why}: not everything came to an end; run the same command again to go on`);
-        process.exit(ExitCode.interrupted);
+        void leave(ExitCode.interrupted);
       }, ABORT_GRACE);
     }
     stopping = true;

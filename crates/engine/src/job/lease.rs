@@ -21,6 +21,11 @@ pub fn process_exists(number: u32) -> bool {
     sys::process_exists(number)
 }
 
+/// Ends this process at once, whatever its threads are at.
+pub fn end_process(code: i32) -> ! {
+    sys::end_process(code)
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::fd::AsRawFd as _;

@@ -29,6 +29,7 @@ import { summaryText } from '../../../report/summary.js';
 import { count } from '../../../report/units.js';
 import { ExitCode, sentenceOf } from '../../../verdict.js';
 import { exitCodeOfError, systemError } from '../../exit.js';
+import { leave } from '../../leave.js';
 import type { Ended } from '../../recorded.js';
 import { type CommonSettings, type Context, neededSpillDirectory, PROGRAM, runJob } from '../../run.js';
 import { elsewhere, parseRate } from '../../values.js';
@@ -66,7 +67,7 @@ async function transferred(call: DsyncCall, streams: Context): Promise<Ended> {
   // A job minds the signals itself; between two of them they count too.
   const signals = new AbortController();
   const stop = () => {
-    if (signals.signal.aborted && !dsync.atWork) process.exit(ExitCode.interrupted);
+    if (signals.signal.aborted && !dsync.atWork) void leave(ExitCode.interrupted);
     signals.abort();
   };
   for (const signal of SIGNALS) process.on(signal, stop);
