@@ -9,10 +9,10 @@
 import { randomBytes, randomUUID } from 'node:crypto';
 import { constants, type Stats } from 'node:fs';
 import { type FileHandle, link, open, readdir, realpath, rm, stat } from 'node:fs/promises';
-import { basename, dirname, join } from 'node:path';
+import { basename, dirname, join, relative } from 'node:path';
 import { BulkhaulError, whyOf } from '../error.js';
 import { display, fromBytes, toBytes } from '../names.js';
-import { type Blockdev, loadBlockdev, type Partition, type Signature } from '../native/blockdev.js';
+import { type Blockdev, loadBlockdev, type Mounted, type Partition, type Signature } from '../native/blockdev.js';
 import { loadAddon } from '../native.js';
 import { closed, mountedAt } from './disk/attach.js';
 import { claim, missing, unlessAbsent } from './disk/device.js';
@@ -169,9 +169,10 @@ export function refuse(path: string, why: string): never {
 }
 
 /**
- * Where directories show what is written at a path: they hold it, or another file system shows them there (a bind mount,
- * FUSE, a network file system of this very host), which a file tells that is made beside it for a moment. A view under
- * another name of what lies deeper is not found; where no file can be made, or nothing is `made`, only the path counts.
+ * Where directories show what is written at a path: they hold it, or show it by another mount of its file system, or another
+ * file system shows them there (FUSE, a network file system of this very host), which a file tells that is made beside it for
+ * a moment. What such a one shows under another name, of what lies deeper, is not found; where no file can be made, or
+ * nothing is `made`, it is not found at all.
  */
 export async function shownIn(directories: readonly string[], path: string, made: boolean): Promise<string[]> {
   const absent = (): undefined => undefined;
@@ -187,11 +188,12 @@ export async function shownIn(directories: readonly string[], path: string, made
   const found = new Set<string>();
   try {
     await file?.close();
+    const mounted = await mountedViews(beside);
     const steps = beside.split('/');
     for (const directory of directories) {
       const at = await real(directory).catch(absent);
       if (at === undefined) continue;
-      if (`${beside}/`.startsWith(at === '/' ? at : `${at}/`)) found.add(join(beside, basename(path)));
+      for (const shown of mounted) if (isWithin(shown, at)) found.add(join(shown, basename(path)));
       if (file === undefined) continue;
       for (let from = 1; from <= steps.length; from += 1) {
         const shown = join(at, ...steps.slice(from));
@@ -202,6 +204,42 @@ export async function shownIn(directories: readonly string[], path: string, made
     if (file) await rm(witness);
   }
   return [...found];
+}
+
+/** Whether a path is a directory, or lies in it; both without links. */
+const isWithin = (path: string, directory: string) =>
+  `${path}/`.startsWith(directory === '/' ? directory : `${directory}/`);
+
+/** The paths by which the mounts of its file system show a directory: its own, and others. */
+async function mountedViews(directory: string): Promise<string[]> {
+  const { dev, ino } = await stat(toBytes(directory), { bigint: true });
+  const mounts = (await mountTable()).map(({ target, root, major, minor }) => {
+    return { target: fromBytes(target), root: fromBytes(root), of: `${major}:${minor}` };
+  });
+  // What is mounted later hides what is at the same place.
+  const [own] = mounts
+    .filter(({ target }) => isWithin(directory, target))
+    .reverse()
+    .sort((one, other) => other.target.length - one.target.length);
+  const views = new Set([directory]);
+  if (own === undefined) return [...views];
+  const within = join(own.root, relative(own.target, directory));
+  for (const { target, root, of } of mounts) {
+    if (of !== own.of || !isWithin(within, root)) continue;
+    const shown = join(target, relative(root, within));
+    const there = await stat(toBytes(shown), { bigint: true }).catch(() => undefined);
+    if (there?.dev === dev && there.ino === ino) views.add(shown);
+  }
+  return [...views];
+}
+
+/** All mounts; where the addon is not, nobody can tell. */
+async function mountTable(): Promise<Mounted[]> {
+  try {
+    return await loadBlockdev().mounts();
+  } catch {
+    return [];
+  }
 }
 
 /** Whether a file system has nothing but its name in what its checker keeps for what it finds: that is no data. */

@@ -165,6 +165,32 @@ describe.skipIf(WITHOUT_DISKS !== undefined)('an image', { timeout: 60_000 }, ()
     },
   );
 
+  it('that another mount shows in what is copied, deeper, has nothing of itself', async () => {
+    const cwd = ownInMemory();
+    for (const directory of ['src/d/deep', 'src/empty', 'view', 'beside'])
+      mkdirSync(join(cwd, directory), { recursive: true });
+    writeFileSync(join(cwd, 'src/d/deep/f'), 'f');
+    for (const [of, at] of [
+      ['src/d/deep', 'view'],
+      ['beside', 'src/empty'],
+    ] as const) {
+      must('mount', '--bind', join(cwd, of), join(cwd, at));
+      onTestFinished(() => void must('umount', join(cwd, at)));
+    }
+    for (const into of ['view', 'beside']) {
+      const packed = await run(['image', 'pack', 'src', join(into, 'y.img')], { cwd });
+      expect([packed.code, packed.stderr]).toEqual([3, expect.stringContaining('would lie in what is packed')]);
+      for (const _ of ['made', 'brought up to date']) {
+        const ran = await hpcp(cwd, 'src', '-di', join(into, 'x.img'));
+        expect(ran.code, ran.stderr).toBe(0);
+      }
+      expect((await hpcp(cwd, '-si', join(into, 'x.img'), '-d', `out-${into}`)).code).toBe(0);
+      const found = must('find', join(cwd, `out-${into}`), '-type', 'f', '-printf', '%P\n').trim();
+      expect(`/${found}`).toBe(join(cwd, 'src/d/deep/f'));
+      rmSync(join(cwd, into, 'x.img'));
+    }
+  });
+
   it('has room for many small files', async () => {
     const cwd = own();
     mkdirSync(join(cwd, 'many'));
