@@ -429,6 +429,22 @@ describe.skipIf(WITHOUT_DISKS !== undefined)('image', { timeout: 60_000 }, () =>
   });
 });
 
+it.skipIf(WITHOUT_DISKS !== undefined)(
+  'what is too small for a table has none, and is not damaged',
+  async () => {
+    const cwd = scratch();
+    for (const size of [0, 4095]) {
+      writeFileSync(join(cwd, 'i.img'), Buffer.alloc(size));
+      const looked = await image(cwd, 'inspect', 'i.img');
+      expect([looked.code, looked.stdout]).toEqual([0, expect.not.stringContaining('DAMAGED')]);
+      const { code, stderr } = await image(cwd, 'clone', 'i.img', 'o.img');
+      expect([code, stderr]).toEqual([2, expect.stringContaining('i.img has no partitions')]);
+    }
+    expect(existsSync(join(cwd, 'o.img'))).toBe(false);
+  },
+  60_000,
+);
+
 it('a device that goes while it is looked at is not there', () => {
   for (const code of ['ENODEV', 'ENXIO'])
     expect(unlessAbsent(Object.assign(new Error(code), { code }))).toBeUndefined();

@@ -12,6 +12,8 @@ import type { Blockdev, Partition, PartitionTable } from '../../native/blockdev.
 import type { Place } from './attach.js';
 
 const MIB = 2 ** 20;
+/** Bytes of a sector of a file, where nothing says otherwise. */
+const SECTOR = 512;
 
 /** A disk that is one file system from its beginning has no table. */
 export type Sound = PartitionTable | undefined;
@@ -27,10 +29,13 @@ export async function soundTable(
   size: number,
   sectorSize: number | undefined,
 ): Promise<Sound> {
-  let table = await blockdev.readTable(toBytes(path), sectorSize ?? 0);
+  // What is less than a sector holds none, and the library does not open it.
+  const read = async (sector: number) =>
+    size < (sector || SECTOR) ? undefined : blockdev.readTable(toBytes(path), sector);
+  let table = await read(sectorSize ?? 0);
   const protective = table?.label === 'dos' && table.partitions.some(({ type }) => type === 'ee');
   if (sectorSize === undefined && (table === undefined || protective)) {
-    const larger = await blockdev.readTable(toBytes(path), 4096);
+    const larger = await read(4096);
     if (larger?.label === 'gpt') table = larger;
   }
   if (table === undefined) return undefined;
