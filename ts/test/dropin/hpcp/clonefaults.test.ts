@@ -1,6 +1,6 @@
 /** Clones that die at tables and boot code, and that can't read or write some files: what is on the destination then. */
 import { spawn, spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
@@ -17,7 +17,7 @@ import {
   WITHOUT_DISKS,
   within,
 } from '../../rig/disks.js';
-import { executable, run } from '../../rig.js';
+import { executable, mountFaulty, run } from '../../rig.js';
 
 const ID = '11111111-2222-4333-8444-555555555555';
 const ADDON = fileURLToPath(new URL('../../../../bindings/blockdev/blockdev.node', import.meta.url));
@@ -61,7 +61,7 @@ function killer(directory: string, call: Call, when: 'before' | 'behind'): strin
       if (chosen) await end();
       return result;
     };
-    addon.writeTable = ending(addon.writeTable, (_, table, length) => ${CALLS[call]});
+    addon.writeTable = ending(addon.writeTable, (_, path, table, length) => ${CALLS[call]});
     open(__filename).then(async (file) => {
       const handle = Object.getPrototypeOf(file);
       handle.write = ending(handle.write, (_, offset, length, position, table) => position === 0 && ${CALLS[call]});
@@ -315,3 +315,48 @@ describe.skipIf(WITHOUT_DISKS !== undefined)('a clone', { timeout: 60_000 }, () 
     expect(contents(target).flat()).not.toContain(id);
   });
 });
+
+it.skipIf(WITHOUT_DISKS !== undefined)(
+  'a clone that is stopped while it looks at what is proved keeps that',
+  async () => {
+    const cwd = own();
+    mkdirSync(join(cwd, 's'));
+    const [from, to, gate] = [join(cwd, 's/disk.img'), join(cwd, 'to.img'), join(cwd, 'gate')];
+    disk(from, '24M', 'label: gpt\nsize=8MiB\nsize=8MiB', []);
+    expect((await run(['image', 'clone', '--no-journal', from, to])).code).toBe(0);
+    // As a run leaves it that dies before the name is given.
+    renameSync(to, `${to}.partial`);
+    writeFileSync(to, 'something');
+    writeFileSync(gate, '');
+    const mount = await mountFaulty(join(cwd, 's'), `hang,until=${gate}`);
+    if (mount === undefined) return;
+    onTestFinished(mount.unmount);
+    const source = join(mount.point, 'disk.img');
+    const env = { ...process.env, NO_COLOR: '1', BULKHAUL_PROGRESS_INTERVAL: '0.05' };
+    const args = [executable, 'image', 'clone', '--no-journal', source, to];
+    const child = spawn(process.execPath, args, { cwd, env, stdio: ['pipe', 'ignore', 'pipe'] });
+    onTestFinished(() => void child.kill('SIGKILL'));
+    const ended = new Promise<number | null>((resolve) => child.on('close', resolve));
+    let stderr = '';
+    const steps: [RegExp, () => void][] = [
+      [
+        /Overwrite it\?/,
+        () => {
+          rmSync(gate);
+          child.stdin.end('y\n');
+        },
+      ],
+      [/ 0 of 2 files /, () => child.kill('SIGINT')],
+      [/once more to abort\n/, () => writeFileSync(gate, '')],
+    ];
+    child.stderr.on('data', (chunk: Buffer) => {
+      stderr += chunk;
+      if (steps[0]?.[0].test(stderr)) steps.shift()?.[1]();
+    });
+    expect(await ended, stderr).toBe(130);
+    const again = await run(['image', 'clone', '--no-journal', '--overwrite', source, to]);
+    expect(again.code, again.stderr).toBe(0);
+    for (const number of [1, 2]) expect(again.stderr).toContain(`partition ${number} was proved by an earlier run`);
+  },
+  60_000,
+);
