@@ -25,7 +25,7 @@ use bulkhaul_sys::{Errno, Kind};
 use crate::faults::assert_none;
 use crate::power::Disk;
 use crate::rig::fault::{again, can_hold_everything, each, exhaustive, finish, order, say, stopped, with_stops};
-use crate::rig::{NOBODY, Scratch, Tree, apart, content, has_staging, modified, run, watch};
+use crate::rig::{NOBODY, Scratch, Tree, alone, apart, content, has_staging, modified, run, watch};
 
 /// The only root, for what is in it.
 pub fn files(path: &Path) -> Files {
@@ -1204,41 +1204,45 @@ fn a_file_that_changes_is_kept() {
 
 #[test]
 fn a_full_disk_costs_nothing() {
-    let scratch = Scratch::new();
-    let Some(disk) = scratch.file_system("tmpfs", "size=3m") else {
-        return;
-    };
-    let tree = Tree::new(disk.join("t"));
-    // Archives of these have no room beside them.
-    let long = content(9, 2_200_000);
-    tree.file("long", &long).file("short", text(1, 20_000));
-    let report = compress(tree.path(), |o| o.files.jobs = 1);
-    assert_eq!(failures(&report), ["no-space write ENOSPC long.gz"]);
-    assert_eq!(tree.names(), ["long", "short.gz"]);
-    assert!(tree.read("long") == long);
-    let back = scratch.tree("back");
-    back.file("zeros", vec![0; 5_000_000]);
-    complete(compress(back.path(), |_| ()));
-    fs::remove_file(tree.at("long")).unwrap();
-    fs::copy(back.at("zeros.gz"), tree.at("zeros.gz")).unwrap();
-    let report = decompress(tree.path(), |o| o.files.jobs = 1);
-    assert_eq!(failures(&report), ["no-space write ENOSPC zeros"]);
-    assert_eq!(tree.names(), ["short", "zeros.gz"]);
+    alone("compress::a_full_disk_costs_nothing", || {
+        let scratch = Scratch::new();
+        let Some(disk) = scratch.file_system("tmpfs", "size=3m") else {
+            return;
+        };
+        let tree = Tree::new(disk.join("t"));
+        // Archives of these have no room beside them.
+        let long = content(9, 2_200_000);
+        tree.file("long", &long).file("short", text(1, 20_000));
+        let report = compress(tree.path(), |o| o.files.jobs = 1);
+        assert_eq!(failures(&report), ["no-space write ENOSPC long.gz"]);
+        assert_eq!(tree.names(), ["long", "short.gz"]);
+        assert!(tree.read("long") == long);
+        let back = scratch.tree("back");
+        back.file("zeros", vec![0; 5_000_000]);
+        complete(compress(back.path(), |_| ()));
+        fs::remove_file(tree.at("long")).unwrap();
+        fs::copy(back.at("zeros.gz"), tree.at("zeros.gz")).unwrap();
+        let report = decompress(tree.path(), |o| o.files.jobs = 1);
+        assert_eq!(failures(&report), ["no-space write ENOSPC zeros"]);
+        assert_eq!(tree.names(), ["short", "zeros.gz"]);
+    });
 }
 
 /// Who waits for room may have it when others have gone: a batch goes before a file is given up.
 #[test]
 fn files_that_wait_make_room() {
-    let scratch = Scratch::new();
-    let Some(disk) = scratch.file_system("tmpfs", "size=2m") else {
-        return;
-    };
-    let tree = Tree::new(disk.join("t"));
-    for number in 0..6 {
-        tree.file(format!("{number}"), content(number, 280_000));
-    }
-    let report = complete(compress(tree.path(), |o| o.files.jobs = 1));
-    assert_eq!(done(&report), 6);
+    alone("compress::files_that_wait_make_room", || {
+        let scratch = Scratch::new();
+        let Some(disk) = scratch.file_system("tmpfs", "size=2m") else {
+            return;
+        };
+        let tree = Tree::new(disk.join("t"));
+        for number in 0..6 {
+            tree.file(format!("{number}"), content(number, 280_000));
+        }
+        let report = complete(compress(tree.path(), |o| o.files.jobs = 1));
+        assert_eq!(done(&report), 6);
+    });
 }
 
 #[test]

@@ -16,8 +16,8 @@ use bulkhaul_sys::failpoint::{self, Call, Effect, Plan};
 
 use crate::rig::fault::{again, finish, order};
 use crate::rig::{
-    Copied, FEW_DESCRIPTORS, NOBODY, Scratch, Tree, apart, attempt, compare, content, contents, copy, has_staging,
-    named, options, run, same_path, watch,
+    Copied, FEW_DESCRIPTORS, NOBODY, Scratch, Tree, alone, apart, attempt, compare, content, contents, copy,
+    has_staging, named, options, run, same_path, watch,
 };
 
 /// A mirror: a copy that removes what is extra.
@@ -326,27 +326,29 @@ fn each_destination_has_its_own() {
 /// Nothing goes where nothing can come.
 #[test]
 fn a_way_is_not_cleared_where_nothing_can_be_made() {
-    let scratch = Scratch::new();
-    // Five inodes, all in use.
-    let Some(to) = scratch.file_system("tmpfs", "nr_inodes=5").map(Tree::new) else {
-        return;
-    };
-    to.file("file/f", "x").file("extra", "x").file("other", "x");
-    let source = scratch.tree("s");
-    source.file("file", "1");
-    let copied = mirror(&[contents(source.path())], to.path(), |_| {}).incomplete();
-    assert_eq!(to.names(), ["extra", "file", "file/f", "other"]);
-    assert_eq!(
-        copied.failures(to.path()),
-        ["conflict create - file", "no-space create ENOSPC "]
-    );
-    assert_eq!(withheld(&copied), ["failed"]);
-    // A run needs room for one file of its own.
-    for name in ["extra", "other"] {
-        fs::remove_file(to.at(name)).unwrap();
-    }
-    mirror(&[contents(source.path())], to.path(), |_| {}).complete();
-    assert_eq!(to.names(), ["file"]);
+    alone("late::a_way_is_not_cleared_where_nothing_can_be_made", || {
+        let scratch = Scratch::new();
+        // Five inodes, all in use.
+        let Some(to) = scratch.file_system("tmpfs", "nr_inodes=5").map(Tree::new) else {
+            return;
+        };
+        to.file("file/f", "x").file("extra", "x").file("other", "x");
+        let source = scratch.tree("s");
+        source.file("file", "1");
+        let copied = mirror(&[contents(source.path())], to.path(), |_| {}).incomplete();
+        assert_eq!(to.names(), ["extra", "file", "file/f", "other"]);
+        assert_eq!(
+            copied.failures(to.path()),
+            ["conflict create - file", "no-space create ENOSPC "]
+        );
+        assert_eq!(withheld(&copied), ["failed"]);
+        // A run needs room for one file of its own.
+        for name in ["extra", "other"] {
+            fs::remove_file(to.at(name)).unwrap();
+        }
+        mirror(&[contents(source.path())], to.path(), |_| {}).complete();
+        assert_eq!(to.names(), ["file"]);
+    });
 }
 
 /// What comes late is measured with the rest, before anything goes.

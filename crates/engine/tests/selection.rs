@@ -13,7 +13,8 @@ use bulkhaul_engine::error::Refusal;
 use bulkhaul_engine::{FilterStyle, Kind, copy};
 
 use crate::rig::{
-    Copied, Scratch, Tree, attempt, compare, content, contents, copy, listing, modified, must, named, options, run,
+    Copied, Scratch, Tree, alone, attempt, compare, content, contents, copy, listing, modified, must, named, options,
+    run,
 };
 
 fn rules(style: FilterStyle, rules: &[&str]) -> (FilterStyle, Vec<Vec<u8>>) {
@@ -438,68 +439,70 @@ fn sources_that_do_not_fit() {
 /// Every entry needs an inode, but for another name of a file; a directory needs one in each destination.
 #[test]
 fn sources_with_more_entries_than_inodes() {
-    let scratch = Scratch::new();
-    let source = scratch.tree("source");
-    for number in 0..20 {
-        source.file(format!("d/{number}"), "x");
-    }
-    source.symlink("l", "/d").special("fifo", Kind::Fifo, 0);
-    let sources = [contents(source.path())];
-    let with = |inodes: &str| scratch.file_system("tmpfs", &format!("nr_inodes={inodes}"));
-    let Some(small) = with("26") else { return };
-    let refused = |to: &[&Path]| {
-        let before: Vec<String> = to.iter().map(|to| listing(to)).collect();
-        let refused = to_several(&sources, to, |o| o.require_space = true);
-        assert_eq!(to.iter().map(|to| listing(to)).collect::<Vec<_>>(), before);
-        match refused {
-            Err(Refusal::NoSpace(message)) => message,
-            other => panic!("{other:?}"),
+    alone("selection::sources_with_more_entries_than_inodes", || {
+        let scratch = Scratch::new();
+        let source = scratch.tree("source");
+        for number in 0..20 {
+            source.file(format!("d/{number}"), "x");
         }
-    };
-    // The file system itself has one; the destination and what leads to it are made too.
-    let deep = |to: &Path| attempt(&sources, to.join("a/b/to"), |o| o.require_space = true);
-    let before = listing(&small);
-    let message = deep(&small).unwrap_err().to_string();
-    assert!(
-        message.contains("26 entries are to be made, and 25 inodes are free"),
-        "{message}"
-    );
-    assert_eq!(listing(&small), before);
-    let right = with("27").unwrap();
-    deep(&right).unwrap().complete();
-    // What is there is not made again.
-    deep(&right).unwrap().complete();
+        source.symlink("l", "/d").special("fifo", Kind::Fifo, 0);
+        let sources = [contents(source.path())];
+        let with = |inodes: &str| scratch.file_system("tmpfs", &format!("nr_inodes={inodes}"));
+        let Some(small) = with("26") else { return };
+        let refused = |to: &[&Path]| {
+            let before: Vec<String> = to.iter().map(|to| listing(to)).collect();
+            let refused = to_several(&sources, to, |o| o.require_space = true);
+            assert_eq!(to.iter().map(|to| listing(to)).collect::<Vec<_>>(), before);
+            match refused {
+                Err(Refusal::NoSpace(message)) => message,
+                other => panic!("{other:?}"),
+            }
+        };
+        // The file system itself has one; the destination and what leads to it are made too.
+        let deep = |to: &Path| attempt(&sources, to.join("a/b/to"), |o| o.require_space = true);
+        let before = listing(&small);
+        let message = deep(&small).unwrap_err().to_string();
+        assert!(
+            message.contains("26 entries are to be made, and 25 inodes are free"),
+            "{message}"
+        );
+        assert_eq!(listing(&small), before);
+        let right = with("27").unwrap();
+        deep(&right).unwrap().complete();
+        // What is there is not made again.
+        deep(&right).unwrap().complete();
 
-    let [one, other, fewer] = ["13", "13", "12"].map(|inodes| with(inodes).unwrap());
-    assert_eq!(
-        refused(&[&one, &fewer]),
-        "24 entries are to be made, and 23 inodes are free"
-    );
-    // In order: what is no file looks for no other place.
-    to_several(&sources, &[&one, &other], |o| (o.require_space, o.jobs) = (true, 1))
-        .unwrap()
-        .complete();
-    let (wide, tight) = (with("1000").unwrap(), with("1").unwrap());
-    assert_eq!(
-        refused(&[&wide, &tight]),
-        "1 entry is to be made, and 0 inodes are free"
-    );
-    // Two destinations on one file system have its inodes once.
-    let shared = with("26").unwrap();
-    let both = ["one", "other"].map(|name| shared.join(name));
-    for path in &both {
-        fs::create_dir(path).unwrap();
-    }
-    assert_eq!(
-        refused(&[&both[0], &both[1]]),
-        "24 entries are to be made, and 23 inodes are free"
-    );
-    // Another name is no other inode.
-    source.link("d/again", "d/0");
-    assert_eq!(
-        refused(&[&both[0], &both[1]]),
-        "24 entries are to be made, and 23 inodes are free"
-    );
+        let [one, other, fewer] = ["13", "13", "12"].map(|inodes| with(inodes).unwrap());
+        assert_eq!(
+            refused(&[&one, &fewer]),
+            "24 entries are to be made, and 23 inodes are free"
+        );
+        // In order: what is no file looks for no other place.
+        to_several(&sources, &[&one, &other], |o| (o.require_space, o.jobs) = (true, 1))
+            .unwrap()
+            .complete();
+        let (wide, tight) = (with("1000").unwrap(), with("1").unwrap());
+        assert_eq!(
+            refused(&[&wide, &tight]),
+            "1 entry is to be made, and 0 inodes are free"
+        );
+        // Two destinations on one file system have its inodes once.
+        let shared = with("26").unwrap();
+        let both = ["one", "other"].map(|name| shared.join(name));
+        for path in &both {
+            fs::create_dir(path).unwrap();
+        }
+        assert_eq!(
+            refused(&[&both[0], &both[1]]),
+            "24 entries are to be made, and 23 inodes are free"
+        );
+        // Another name is no other inode.
+        source.link("d/again", "d/0");
+        assert_eq!(
+            refused(&[&both[0], &both[1]]),
+            "24 entries are to be made, and 23 inodes are free"
+        );
+    });
 }
 
 fn to_several(

@@ -456,6 +456,12 @@ pub fn apart(
     after(&scratch);
 }
 
+/// Runs all of a test in a child process that has no other test in it. A program that another test starts has what is open
+/// here until it is running: so long what is removed gives no room back.
+pub fn alone(test: &str, body: impl FnOnce()) {
+    apart(test, &["env"], |_| (), |_| body(), |_| ());
+}
+
 /// Starts test `test` again in a child process under `wrapper`.
 pub fn child(test: &str, wrapper: &[&str], scratch: &Scratch) -> Child {
     let own = std::env::current_exe().unwrap();
