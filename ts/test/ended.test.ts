@@ -1,5 +1,16 @@
 /** What a command does when it has ended: commands of the user's, and the file of the metrics. */
-import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import {
+  chmodSync,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { parseCommand } from '../src/cli/ended.js';
@@ -220,5 +231,20 @@ describe('--metrics-file', () => {
     const { code, stderr } = await run(['copy', '--metrics-file', join(at, 'no/file.prom'), source, destination]);
     expect({ code, there: existsSync(destination) }).toEqual({ code: 2, there: false });
     expect(stderr).toContain('--metrics-file: ');
+  });
+
+  it('takes the place of no FIFO, and of no symlink', async () => {
+    const { at, source, destination } = place();
+    const [node, link] = [join(at, 'node'), join(at, 'link')];
+    execFileSync('mkfifo', [node]);
+    const refused = await run(['copy', '--metrics-file', node, source, destination]);
+    expect([refused.code, refused.stderr]).toEqual([2, expect.stringContaining(`${node} is no regular file`)]);
+    expect([lstatSync(node).isFIFO(), existsSync(destination)]).toEqual([true, false]);
+    writeFileSync(join(at, 'real.prom'), 'old', { mode: 0o640 });
+    symlinkSync('real.prom', link);
+    expect(await run(['copy', '--metrics-file', link, source, destination])).toMatchObject({ code: 0 });
+    expect([lstatSync(link).isSymbolicLink(), statSync(link).mode & 0o777]).toEqual([true, 0o640]);
+    expect(readFileSync(join(at, 'real.prom'), 'utf8')).toContain('bulkhaul_exit_code');
+    expect(readdirSync(at).sort()).toEqual(['copy', 'hook', 'link', 'node', 'real.prom', 'source']);
   });
 });

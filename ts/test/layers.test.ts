@@ -89,6 +89,7 @@ const MIGRATION = ['compress_files', 'migrate_compress', 'move_to_final'];
 const ROOMS = [
   'error',
   'names',
+  'whole',
   'nearest',
   'parallel',
   ...['native/options', 'native/events', 'native/platform', 'native/blockdev', 'native', 'native/alias'],

@@ -1,4 +1,5 @@
 /** The page of a job, and what is gathered for it: from records of every length, with hostile names, in a real browser. */
+import { execFileSync } from 'node:child_process';
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { hostname } from 'node:os';
@@ -139,12 +140,16 @@ it('is written whole, or nothing is', async () => {
     ['to 64.0 KiB', '15'],
   ]);
   expect((await run(['report', '--state-dir', 'state', '--html', '-'], options)).stdout).toBe(text);
+  execFileSync('mkfifo', [join(cwd, 'fifo')]);
+  const reader = program('cat', ['fifo'], options);
+  expect((await run(['report', '--state-dir', 'state', '--html', 'fifo'], options)).code).toBe(0);
+  expect((await reader).stdout).toBe(text);
   mkdirSync(join(cwd, 'in-the-way/x'), { recursive: true });
   const refused = await run(['report', '--state-dir', 'state', '--html', 'in-the-way'], options);
   expect(refused).toMatchObject({ code: 2, stderr: expect.stringContaining('in-the-way') });
   const both = await run(['report', '--state-dir', 'state', '--json', '--html', '-'], options);
   expect(both).toMatchObject({ code: 2, stderr: expect.stringContaining('--html and --json') });
-  expect(readdirSync(cwd).sort()).toEqual(['d', 'in-the-way', 'page.html', 's', 'state']);
+  expect(readdirSync(cwd).sort()).toEqual(['d', 'fifo', 'in-the-way', 'page.html', 's', 'state']);
 });
 
 /** A tree whose greatest directory is known. */

@@ -8,7 +8,7 @@
  */
 import { randomBytes, randomUUID } from 'node:crypto';
 import { constants, type Stats } from 'node:fs';
-import { type FileHandle, link, open, readdir, realpath, rm, stat } from 'node:fs/promises';
+import { type FileHandle, link, open, readdir, realpath, rm, stat, unlink } from 'node:fs/promises';
 import { basename, dirname, join, relative } from 'node:path';
 import { BulkhaulError, whyOf } from '../error.js';
 import { display, fromBytes, toBytes } from '../names.js';
@@ -201,7 +201,7 @@ export async function shownIn(directories: readonly string[], path: string, made
       }
     }
   } finally {
-    if (file) await rm(witness);
+    if (file) await unlink(witness);
   }
   return [...found];
 }

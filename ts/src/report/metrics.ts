@@ -2,11 +2,11 @@
  * A run as metrics of Prometheus, in a file for the textfile collector of node_exporter: snapshots and the report in, the
  * whole file out, replaced at once. The format is text exposition 0.0.4.
  */
-import { renameSync, rmSync, writeFileSync } from 'node:fs';
-import { basename, dirname, join } from 'node:path';
+import { statSync } from 'node:fs';
 import { BulkhaulError, whyOf } from '../error.js';
 import type { Event, Report, Snapshot } from '../events.js';
-import { toBytes } from '../names.js';
+import { display, toBytes } from '../names.js';
+import { writeWhole } from '../whole.js';
 import type { Reporter } from './reporter.js';
 
 /** Milliseconds between two writes. */
@@ -68,15 +68,14 @@ function family(name: string, help: string, samples: readonly Sample[]): string[
   return [`# HELP ${full} ${help}\n`, `# TYPE ${full} gauge\n`, ...lines];
 }
 
-/** Replaces the file. Throws `OUTPUT`. */
+/** Replaces the file, as others read it now and then: what is no regular file is refused. Throws `OUTPUT`. */
 export function writeMetrics(path: string, measured: Measured): void {
-  // Not the ending that node_exporter looks for.
-  const made = toBytes(join(dirname(path), `.${basename(path)}.${process.pid}`));
   try {
-    writeFileSync(made, metricsText(measured));
-    renameSync(made, toBytes(path));
+    if (!(statSync(toBytes(path), { throwIfNoEntry: false })?.isFile() ?? true)) {
+      throw new BulkhaulError('OUTPUT', `${display(path)} is no regular file`);
+    }
+    writeWhole(path, [metricsText(measured)], false);
   } catch (error) {
-    rmSync(made, { force: true });
     throw new BulkhaulError('OUTPUT', `the file of the metrics could not be written: ${whyOf(error)}`);
   }
 }

@@ -5,7 +5,7 @@
  * Comes in: what happens, as it happens; goes out: the logs that their users read. No log takes the place of another, of
  * whatever run, and one that can't be written is told and ends no work.
  */
-import { closeSync, fsyncSync, mkdirSync, openSync, realpathSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { closeSync, mkdirSync, openSync, realpathSync, writeFileSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { BulkhaulError, whyOf } from '../../error.js';
 import type { EntryEvent, ErrorEvent, Report } from '../../events.js';
@@ -200,24 +200,6 @@ function transferLine(event: EntryEvent): string | undefined {
 /** Whether a file was transferred, as the originals count it: rsync has a line `>f` for it. */
 export function isTransferred(event: EntryEvent): boolean {
   return transferLine(event)?.startsWith('>f') ?? false;
-}
-
-/** Writes a file that shows its old content or all of the new. `parts`: its text. */
-export function writeWhole(path: string, parts: Iterable<string>): void {
-  const temporary = toBytes(join(dirname(path), `.${process.pid}.${Math.random().toString(36).slice(2)}.tmp`));
-  try {
-    const file = openSync(temporary, 'wx');
-    try {
-      for (const part of parts) writeFileSync(file, part);
-      fsyncSync(file);
-    } finally {
-      closeSync(file);
-    }
-    renameSync(temporary, toBytes(path));
-  } catch (error) {
-    rmSync(temporary, { force: true });
-    throw error;
-  }
 }
 
 /** The real path of a directory, or of the nearest one above it that is there. */

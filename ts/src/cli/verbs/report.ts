@@ -1,10 +1,10 @@
 /** `bulkhaul report`: what the journal of a job says, on stdout or as a page in a file. */
-import { open, rename, rm } from 'node:fs/promises';
 import { BulkhaulError } from '../../error.js';
 import { pristine } from '../../journal/reader.js';
-import { display, toBytes } from '../../names.js';
+import { display } from '../../names.js';
 import { journalOf, recordsIn } from '../../resume.js';
 import { ExitCode } from '../../verdict.js';
+import { writeWhole } from '../../whole.js';
 import { answer } from '../answer.js';
 import { BareCommand } from '../base.js';
 import { meant, needed } from '../jobs.js';
@@ -51,7 +51,7 @@ export class ReportCommand extends BareCommand {
         throw new BulkhaulError('USAGE', '--html and --json are two forms of one answer: give one of them');
       const { page } = await import('../../report/html.js');
       const text = page(job, await told());
-      await (this.html === '-' ? answer(stdout, text) : replace(this.html, text));
+      await (this.html === '-' ? answer(stdout, text) : writeWhole(this.html, [text]));
       return ExitCode.complete;
     }
     if (this.json) {
@@ -77,23 +77,5 @@ export class ReportCommand extends BareCommand {
       else if (record.type === 'end') await answer(stdout, `  ${display(record.sentence)}\n`);
     }
     return ExitCode.complete;
-  }
-}
-
-/** The file has the text, or what it had before. */
-async function replace(path: string, text: string): Promise<void> {
-  const staged = toBytes(`${path}.${process.pid}.new`);
-  const file = await open(staged, 'wx');
-  try {
-    try {
-      await file.writeFile(text);
-      await file.sync();
-    } finally {
-      await file.close();
-    }
-    await rename(staged, toBytes(path));
-  } catch (error) {
-    await rm(staged, { force: true });
-    throw error;
   }
 }

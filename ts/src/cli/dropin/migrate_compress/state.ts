@@ -13,7 +13,8 @@ import { BulkhaulError, whyOf } from '../../../error.js';
 import { Lease } from '../../../journal/lease.js';
 import { fromBytes, toBytes } from '../../../names.js';
 import { loadAddon } from '../../../native.js';
-import { isoOf, writeWhole } from '../migration.js';
+import { writeWhole } from '../../../whole.js';
+import { isoOf } from '../migration.js';
 
 export const STATE = 'migration_state.json';
 const LOCK = '.migration_state.lock';

@@ -13,6 +13,7 @@ import { toBytes } from '../../../names.js';
 import { failureText, summaryText } from '../../../report/summary.js';
 import { count } from '../../../report/units.js';
 import { ExitCode, sentenceOf } from '../../../verdict.js';
+import { writeWhole } from '../../../whole.js';
 import { systemError } from '../../exit.js';
 import { type CommonSettings, type Context, inUse, runJob, spillDirectory } from '../../run.js';
 import { elsewhere } from '../../values.js';
@@ -28,7 +29,6 @@ import {
   stampOf,
   TransferLog,
   transferCode,
-  writeWhole,
 } from '../migration.js';
 import { journaled, resourcesOf, settingsOf } from '../settings.js';
 import type { MoveCall } from './flags.js';
