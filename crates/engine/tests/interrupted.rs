@@ -386,19 +386,21 @@ fn without_a_reader() {
     compare(source.path(), &scratch.at("to"));
 }
 
-/// Runs several copies at the same time.
-fn at_once(copies: &[(&Tree, &Path)], change: impl Fn(&mut CopyOptions) + Sync) {
+/// Runs several copies at the same time. How many directories they say they have made, in all.
+fn at_once(copies: &[(&Tree, &Path)], change: impl Fn(&mut CopyOptions) + Sync) -> u64 {
     std::thread::scope(|scope| {
         let runs = copies.iter().map(|(source, to)| {
             let change = &change;
             scope.spawn(move || {
-                copy(&[contents(source.path())], to, change).complete();
+                let copied = copy(&[contents(source.path())], to, change).complete();
+                copied.report.totals.directory_outcomes[Outcome::Made as usize]
             })
         });
-        for run in runs.collect::<Vec<_>>() {
-            run.join().unwrap();
-        }
-    });
+        runs.collect::<Vec<_>>()
+            .into_iter()
+            .map(|run| run.join().unwrap())
+            .sum()
+    })
 }
 
 #[test]
@@ -418,7 +420,9 @@ fn two_jobs_of_one_source_at_once() {
         if turn % 2 == 1 {
             fs::create_dir(&to).unwrap();
         }
-        at_once(&[(&source, &to), (&source, &to), (&source, &to)], |_| {});
+        let made = at_once(&[(&source, &to), (&source, &to), (&source, &to)], |_| {});
+        // Each of them was made by one.
+        assert_eq!(made, 120 + u64::from(turn % 2 == 0), "turn {turn}");
         assert!(!has_staging(scratch.path()), "turn {turn}");
         assert_eq!(must("diff", &[&"-r", &source.path(), &to]), "");
         copy(&[contents(source.path())], &to, |_| {}).complete();

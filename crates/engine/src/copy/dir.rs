@@ -141,6 +141,8 @@ pub struct Twin {
     pub presence: Presence,
     /// It has its final name.
     pub published: AtomicBool,
+    /// Somebody else has made it meanwhile, so that it was not made here: what it held has moved there.
+    pub merged: AtomicBool,
     /// Nothing was in it when it was made, so nothing is looked up.
     pub fresh: bool,
     /// It gets its name before anything comes into it: what is renamed into it exists nowhere else, so it must be found.
@@ -192,6 +194,7 @@ impl Twin {
             slot: None,
             presence: Presence::Imagined,
             published: AtomicBool::new(true),
+            merged: AtomicBool::new(false),
             fresh: true,
             shown: false,
             replaces: None,
@@ -203,6 +206,11 @@ impl Twin {
             left: Left::default(),
             tries: Tries::default(),
         }
+    }
+
+    /// This run has made it, or in a dry run would have.
+    pub fn is_made(&self) -> bool {
+        !matches!(self.presence, Presence::Existing(_)) && !self.merged.load(Ordering::Acquire)
     }
 
     /// It has a staging name, so that nobody else sees what is in it.

@@ -506,6 +506,7 @@ fn publish_twin(worker: &Worker<'_>, dir: &Dir, index: usize) -> Result<(), Stop
         presence: Presence::Staged(staging),
         slot: Some(slot),
         published,
+        merged,
         tainted,
         arrivals,
         left,
@@ -554,7 +555,11 @@ fn publish_twin(worker: &Worker<'_>, dir: &Dir, index: usize) -> Result<(), Stop
         make_way()?;
         match publish_directory(at.as_fd(), staging, name) {
             Ok(()) => Ok(()),
-            Err(Errno::EXIST | Errno::NOTEMPTY | Errno::NOTDIR) => Ok(merge(dir, index, (at, name), staging, &staged)?),
+            Err(Errno::EXIST | Errno::NOTEMPTY | Errno::NOTDIR) => {
+                merge(dir, index, (at, name), staging, &staged)?;
+                merged.store(true, Ordering::Release);
+                Ok(())
+            }
             Err(errno) => Err(Stopped::from(fault(errno))),
         }
     };
@@ -649,7 +654,7 @@ pub fn close(worker: &mut Worker<'_>, dir: &Arc<Dir>) {
     }
     for index in 0..dir.twins.len() {
         let Some(twin) = &dir.twins[index] else { continue };
-        made |= !matches!(twin.presence, Presence::Existing(_));
+        made |= twin.is_made();
         if needed && matches!(twin.presence, Presence::Imagined) {
             worker.run.targets[index].directories.fetch_add(1, Ordering::Relaxed);
         }
