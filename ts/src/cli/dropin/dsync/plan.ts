@@ -14,7 +14,7 @@ import {
   readdirSync,
   readFileSync,
   renameSync,
-  writeSync,
+  writeFileSync,
 } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { basename, join } from 'node:path';
@@ -114,7 +114,7 @@ export class Plans {
     const path = join(this.directory, 'plan.json');
     const file = openSync(toBytes(`${path}.new`), 'w', 0o600);
     try {
-      writeSync(file, `${JSON.stringify(whole, undefined, 2)}\n`);
+      writeFileSync(file, `${JSON.stringify(whole, undefined, 2)}\n`);
       fsyncSync(file);
     } finally {
       closeSync(file);
@@ -144,12 +144,7 @@ export class Plans {
 
   /** Keeps what is at the top, to tell later what has changed. */
   keepTop({ names }: Top): void {
-    const file = openSync(toBytes(join(this.directory, 'top')), 'w', 0o600);
-    try {
-      writeSync(file, listOf(names));
-    } finally {
-      closeSync(file);
-    }
+    writeFileSync(toBytes(join(this.directory, 'top')), listOf(names), { mode: 0o600 });
   }
 
   /** What came to the top, and what is gone, in words. */
@@ -253,13 +248,9 @@ export function deal(names: readonly Buffer[], parts: number, plans: Plans): Par
     list: plans.list(index + 1),
   }));
   for (const [index, part] of dealt.entries()) {
-    const own = names.filter((_, place) => place % dealt.length === index);
-    const file = openSync(toBytes(part.list), 'w', 0o600);
-    try {
-      writeSync(file, listOf(own));
-    } finally {
-      closeSync(file);
-    }
+    const own: Buffer[] = [];
+    for (let place = index; place < names.length; place += dealt.length) own.push(names[place] as Buffer);
+    writeFileSync(toBytes(part.list), listOf(own), { mode: 0o600 });
   }
   return dealt;
 }
