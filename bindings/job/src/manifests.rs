@@ -51,7 +51,7 @@ pub fn format(name: Option<&str>, nul: bool) -> Result<Format, String> {
 }
 
 /// What a job has to do with others that do parts of it.
-fn shared(finished: Option<Vec<Buffer>>, keep: Option<bool>) -> Shared {
+pub fn shared(finished: Option<Vec<Buffer>>, keep: Option<bool>) -> Shared {
     Shared {
         finished: finished.map(paths).unwrap_or_default(),
         keep: keep.unwrap_or_default(),

@@ -82,7 +82,7 @@ impl Work for Copy {
             .then(|| depart(&names, &run, ended, noted));
         if let Some(pieces) = &run.pieces {
             let gone = departed.as_ref().is_none_or(|(departed, _)| !departed.interrupted);
-            pieces.close(!ended.interrupted && gone);
+            pieces.close(!run.rules.asked.shared.keep && !ended.interrupted && gone);
         }
         let mut report = desk.report(run.rules.sync, desk.most_staff(), ended.interrupted);
         report.conversions = run.conversions.into_sums();

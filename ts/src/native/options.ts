@@ -200,6 +200,10 @@ export interface NativeCopyOptions extends Resources, Selection, DeletionLimit {
   inUse?: PathBytes[];
   /** A file of the job's own, in which it says what it has proved with `verify`, so that the next run goes on should this one die; it goes with the end. Default: none. */
   finished?: PathBytes;
+  /** Such files of others, which have copied parts of the same for this job; they stay. Default: none. */
+  finishedElsewhere?: PathBytes[];
+  /** Its own stays too: the job is such a part. Default false. */
+  keepFinished?: boolean;
   /** Inodes with several links whose copies are kept in memory; past it they go to a file in `spillDirectory`. Default 65536. */
   linksInMemory?: number;
   /** Directory for temporary files without a name, made when they are needed. Default: memory is used instead. */

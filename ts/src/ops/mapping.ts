@@ -53,7 +53,7 @@ export interface Deletion {
 
 /** Options of `copyMapped`: the addon's own, with paths as strings or bytes. */
 export type MappedCopyOptions = Given<
-  Omit<NativeCopyOptions, 'entryEvents' | 'finished' | keyof Deletion | 'maxDeletePercent'>
+  Omit<NativeCopyOptions, 'entryEvents' | keyof ReturnType<typeof finished> | keyof Deletion | 'maxDeletePercent'>
 > &
   JobOptions &
   Deletion & {
@@ -170,7 +170,7 @@ export interface CopyOptions
       | 'gathered'
       | 'placement'
       | 'inUse'
-      | 'finished'
+      | keyof ReturnType<typeof finished>
       | 'entryEvents'
       | keyof Deletion
       | 'maxDeletePercent'
@@ -212,10 +212,24 @@ export async function mappedCopy(options: CopyOptions): Promise<MappedCopyOption
   };
 }
 
-/** A job that is not begun yet; `operation`: what its journal calls it. */
+/** What a part of a job writes down, of what is not to be done again; and what others have. */
+export interface Logs {
+  own: PathLike;
+  others: readonly PathLike[];
+  /** It is a part: its own stays when it has ended. */
+  keep: boolean;
+}
+
+/** The same, as options of the addon. */
+export function finished({ own, others, keep }: Logs) {
+  return { finished: pathBytes(own), finishedElsewhere: others.map(pathBytes), keepFinished: keep };
+}
+
+/** A job that is not begun yet; `operation`: what its journal calls it. `proved`: what others have proved, with `verify`. */
 export async function prepareCopy(
   options: MappedCopyOptions,
   operation: 'copy' | 'move' | 'migrate' = 'copy',
+  proved?: Logs,
 ): Promise<Prepared> {
   const { sources, destinations, filter, filesFrom, spillDirectory, maxDelete, ...others } = options;
   const { signal: _, entries, confirm, journal: __, inUse: open = [], aliases = [], ...more } = others;
@@ -239,6 +253,7 @@ export async function prepareCopy(
     ...(gathered !== undefined && { gathered: { ...gathered, name: pathBytes(gathered.name) } }),
     ...(inUse.length > 0 && { inUse: inUse.map(pathBytes) }),
     ...(journal && options.verify && { finished: pathBytes(journal.finished) }),
+    ...(proved && finished(proved)),
     ...(entries !== undefined && { entryEvents: entries }),
     ...(confirm && { confirm: true }),
     ...(maxDelete !== undefined && mostOf(maxDelete)),

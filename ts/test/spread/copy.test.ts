@@ -4,6 +4,7 @@ import { createHash } from 'node:crypto';
 import {
   closeSync,
   existsSync,
+  lstatSync,
   mkdirSync,
   openSync,
   readdirSync,
@@ -16,20 +17,21 @@ import {
   utimesSync,
   writeFileSync,
 } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { setImmediate, setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { type PartState, RunDirectory, restore, tagOf } from '../../src/ops/spread/directory.js';
 import { attempt } from '../../src/ops/spread/protocol.js';
 import { copyRange, discard, type Range } from '../../src/ops/spread/range.js';
 import type { SpreadOptions } from '../../src/ops/spread.js';
-import { Ledger } from '../../src/ops/transfer/ledger.js';
+import { Ledger, total } from '../../src/ops/transfer/ledger.js';
 import {
   bigTree,
   contentOf,
   deedful,
   differences,
   entriesOf,
+  errorsOf,
   MAIN,
   MIB,
   planOf,
@@ -99,6 +101,25 @@ describe('copy --workers', () => {
     same(source, destination);
   });
 
+  it('reads back what comes in the end too, and nothing twice', async () => {
+    const [source, destination] = [scratch(), join(scratch(), 'copy')];
+    for (const [name, bytes] of [['a', 70_000] as const, ['b', 50] as const]) {
+      writeFileSync(join(source, name), Buffer.alloc(bytes, name));
+      utimesSync(join(source, name), 1e9, 1e9);
+    }
+    const late = join(source, 'late');
+    const program = deedful(`writeFileSync(${JSON.stringify(late)}, 'comes when there is a plan');`);
+    const job = spread({
+      ...{ source: `${source}/`, destination, workers: 1, parts: 2, directory: join(scratch(), 'run'), program },
+      ...{ verify: true, removeExtra: true },
+    });
+    const { complete, outcomes, copiedBytes, verifiedFiles, verifiedBytes } = await job;
+    const bytes = 70_000 + 50 + 26;
+    expect([complete, outcomes.copied, copiedBytes]).toEqual([true, 3, bytes]);
+    expect([verifiedFiles, verifiedBytes, job.snapshot().readBytes]).toEqual([3, bytes, 2 * bytes]);
+    same(source, destination);
+  });
+
   it('removes nothing past --max-delete', async () => {
     const [source, destination] = [tree(), join(scratch(), 'copy')];
     mkdirSync(destination);
@@ -149,6 +170,66 @@ describe('copy --workers', () => {
     );
     expect(readFileSync(join(destination, 'b'), 'utf8')).toBe('in the way');
   });
+
+  it.each([1, 2, 3, 4])(
+    'tells what went wrong as one process does, and of a directory once (tree %d)',
+    async (seed) => {
+      let state = seed;
+      const below = (many: number) => {
+        state = (Math.imul(state, 1_103_515_245) + 12_345) >>> 0;
+        return (state >>> 16) % many;
+      };
+      const [source, destination, alone] = [scratch(), join(scratch(), 'copy'), join(scratch(), 'alone')];
+      const names: string[] = [];
+      const grow = (at: string, depth: number) => {
+        for (const name of ['a', 'b', 'c', 'd', 'e', 'f'].slice(0, 3 + below(4))) {
+          const path = join(at, name);
+          names.push(path);
+          const kind = below(depth > 0 ? 4 : 2);
+          if (kind === 0) symlinkSync('elsewhere', join(source, path));
+          else if (kind === 1) writeFileSync(join(source, path), `${path} ${'x'.repeat(below(50))}`);
+          else {
+            mkdirSync(join(source, path));
+            grow(path, depth - 1);
+          }
+        }
+      };
+      grow('', 2);
+      mkdirSync(join(source, 'z/deep'), { recursive: true });
+      for (const name of ['f', 'deep/f', 'deep/g']) writeFileSync(join(source, 'z', name), name);
+      // The same in both: what is there already, of that kind or of another.
+      const there = names.flatMap((name) => {
+        const kind = below(8);
+        return kind < 3 ? [[name, kind] as const] : [];
+      });
+      for (const to of [destination, alone]) {
+        mkdirSync(to);
+        writeFileSync(join(to, 'z'), 'where a directory comes, which several parts need');
+        for (const [name, kind] of there) {
+          const path = join(to, name);
+          if (!existsSync(dirname(path)) || !lstatSync(dirname(path)).isDirectory()) continue;
+          if (kind === 0) symlinkSync('nowhere', path);
+          else if (kind === 1) writeFileSync(path, 'other');
+          else mkdirSync(path);
+        }
+      }
+      const told = (done: Run, to: string) => {
+        const { accounted, complete, outcomes, found, failureKinds, copiedBytes } = summaryOf(done);
+        const { failed, skipped, metadata, ...others } = outcomes;
+        // What is below a directory that could not be made one process does not look at, and a plan has.
+        const seen = total(found) - failed;
+        const failures = errorsOf(done).map((each) => each.replace(to, ''));
+        const became = { ...others, kept: skipped + metadata };
+        return { code: done.code, accounted, complete, seen, failureKinds, copiedBytes, failures, outcomes: became };
+      };
+      const words = ['copy', '--json', '--state-dir', scratch(), `${source}/`];
+      const one = told(await run([...words, alone]), alone);
+      const several = told(await run([...words, destination, '--workers', '2', '--parts', '12']), destination);
+      expect(several).toEqual(one);
+      expect(several.failures).toContain('conflict /z');
+      expect(contentOf(destination)).toBe(contentOf(alone));
+    },
+  );
 
   it('counts what stays of what is extra as one process does', async () => {
     const [source, destination, alone] = [tree(), join(scratch(), 'copy'), join(scratch(), 'alone')];
@@ -506,14 +587,18 @@ describe('how far a spread copy is', () => {
     ['a copy', 1, 1, {}],
     ['a proof', 2, 1, { verify: true }],
     ['a move', 3, 3, { removeSources: true }],
-    ['a proof and a move', 4, 3, { verify: true, removeSources: true }],
+    ['a proof and a move', 3, 3, { verify: true, removeSources: true }],
     ['a move with a manifest', 4, 3, { removeSources: true, manifest: true }],
     ['a manifest', 2, 2, { manifest: true }],
     ['a removal of what is extra', 1, 2, { removeExtra: true }],
   ])('counts all bytes and entries of %s', async (_, reads, passes, { manifest, ...options }) => {
     const [source, destination] = [scratch(), join(scratch(), 'copy')];
     const sizes = [100_000, 70_000, 5];
-    for (const size of sizes) writeFileSync(join(source, `f${size}`), Buffer.alloc(size, 'x'));
+    for (const size of sizes) {
+      writeFileSync(join(source, `f${size}`), Buffer.alloc(size, 'x'));
+      // Of what may have been written to since nobody takes a proof over.
+      utimesSync(join(source, `f${size}`), 1e9, 1e9);
+    }
     const job = spread({
       ...{ ...options, source: `${source}/`, destination, workers: 2, directory: join(scratch(), 'run') },
       ...{ program: [process.execPath, MAIN], patience: 36_000 },

@@ -1,6 +1,6 @@
 /** Workers on other hosts, of which some die, are cut off, or see nothing. */
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it, vi } from 'vitest';
@@ -233,6 +233,19 @@ describe('a run directory that hosts do not see', () => {
     // Nobody else has worked on it, and nothing but the run is in its directory.
     const at = new Set(room.settled().map((part) => room.state(part).host));
     expect(hosts.map(({ name }) => name)).toEqual(expect.arrayContaining([...at]));
+  });
+
+  it('holds what was read back, where anything was', async () => {
+    const source = scratch();
+    for (const name of ['a', 'b']) writeFileSync(join(source, name), name);
+    for (const name of ['a', 'b', '.']) utimesSync(join(source, name), 1e9, 1e9);
+    for (const name of ['empty', 'none']) writeFileSync(join(source, name), '');
+    const going = await begun(source, 1, 1, '--parts', '4', '--verify', '--delete');
+    if (!going) return;
+    const done = await going.running;
+    judged(done, source, going.destination);
+    // What its workers have read back nobody has read back again.
+    expect([summaryOf(done).verifiedFiles, readdirSync(join(going.directory, 'found')).length]).toEqual([4, 2]);
   });
 
   it('holds what a manifest has read, and what a compression has made', async () => {

@@ -241,7 +241,7 @@ describe('remove and compress --workers', () => {
     // `b/link` leads to `a`.
     writeFileSync(list, ['a/f1', 'b/link', 'b/link/f2', 'b/c/gone', 'gone/x', ''].join('\0'));
     const task = { operation: 'remove' as const, source: root, contents: false, inUse: [], protect: [] };
-    const job = await partJob(task, list, { own: '', others: [] }, {});
+    const job = await partJob(task, list, { own: '', others: [], keep: true }, {});
     const { outcomes, failures } = await job.run();
     expect([outcomes.removed, failures, entriesOf(root)]).toEqual([2, [], many - 2]);
     expect([existsSync(join(root, 'a/f1')), existsSync(join(root, 'a/f2'))]).toEqual([false, true]);

@@ -6,7 +6,7 @@ use bulkhaul_engine::copy::options::{
 };
 use bulkhaul_engine::records::sort::SORT_BYTES;
 use bulkhaul_engine::report::Durability;
-use bulkhaul_job::manifests::format;
+use bulkhaul_job::manifests::{format, shared};
 use bulkhaul_job::options::algorithm;
 use napi::bindgen_prelude::Buffer;
 use napi_derive::napi;
@@ -170,6 +170,8 @@ pub struct CopyOptions {
     pub gathered: Option<CopyGathered>,
     pub in_use: Option<Vec<Buffer>>,
     pub finished: Option<Buffer>,
+    pub finished_elsewhere: Option<Vec<Buffer>>,
+    pub keep_finished: Option<bool>,
     pub entry_events: Option<bool>,
 }
 
@@ -281,6 +283,7 @@ pub fn copy_options(given: CopyOptions) -> Result<options::CopyOptions, String> 
         gathered: given.gathered.map(gathered),
         in_use: paths(given.in_use.unwrap_or_default()),
         finished: given.finished.map(Vec::from),
+        shared: shared(given.finished_elsewhere, given.keep_finished),
         entry_events: given.entry_events.unwrap_or(default.entry_events),
     })
 }

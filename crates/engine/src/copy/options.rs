@@ -18,6 +18,7 @@ use crate::job::process::Process;
 use crate::job::resources::{MAX_JOBS, Resources, check_jobs};
 use crate::pool::tune::{Medium, Range};
 use crate::records::manifest::Making;
+use crate::records::pieces::Shared;
 use crate::report::Durability;
 use crate::sweep::limit::MaxDelete;
 use crate::tree::keep::{Keep, Reach};
@@ -279,6 +280,8 @@ pub struct CopyOptions {
     /// A file of the job's own, in which it says what it has proved with `verify`, so that the next run goes on should this
     /// one die; it goes with the end.
     pub finished: Option<Vec<u8>>,
+    /// Others that do parts of this copy.
+    pub shared: Shared,
     /// Send an event for each entry.
     pub entry_events: bool,
 }
@@ -333,6 +336,7 @@ impl Default for CopyOptions {
             gathered: None,
             in_use: Vec::new(),
             finished: None,
+            shared: Shared::default(),
             entry_events: false,
         }
     }

@@ -188,7 +188,8 @@ fn pieces(rules: &Rules, desk: &Arc<Desk>) -> Option<Pieces> {
     let asked = &rules.asked;
     let path = asked.finished.as_deref().filter(|_| asked.verify)?;
     let sorters = Sorters::new(asked.spill_directory.as_deref(), SORT_BYTES, 1);
-    Some(Pieces::open(path, (b"copies", 0), &sorters, desk))
+    let others = &asked.shared.finished;
+    Some(Pieces::joined(path, others, (b"copies", 0), &sorters, desk))
 }
 
 /// What waits for the end of the walk: links, extra entries, and what comes in their place.

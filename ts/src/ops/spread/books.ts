@@ -56,6 +56,8 @@ export class Books {
   readonly #obstructed: number[] = [];
   /** Entries of these that have no outcome yet. */
   obstructed = 0;
+  /** What went wrong with directories: each part that needs one finds the same. */
+  readonly #directories = new Set<string>();
   #plan: Plan | undefined;
   /** All states say as many entries as the plan. */
   balanced = true;
@@ -208,10 +210,20 @@ export class Books {
       // What is not counted here is not told, or by whoever comes last.
       if (left.get(failure.kind) === undefined) continue;
       left.set(failure.kind, (left.get(failure.kind) ?? 0) - 1);
-      await this.ledger.fail({ ...failure, kind: meant(failure.kind) }, false);
+      await this.fail(failure, meant);
     }
     for (const [kind, many] of left) this.ledger.failUntold(meant(kind), Math.max(0, many));
     for (const { kind, message, path, lost, count } of notes) this.ledger.note(kind, message, path, { lost, count });
+  }
+
+  /** Something failed that has its outcome already, or gets it from somebody else. What goes wrong with a directory is told once. */
+  async fail(failure: NativeFailure, meant = kindOf): Promise<void> {
+    if (failure.entryKind === 'directory') {
+      const key = `${failure.path.toString('latin1')}\0${failure.message}`;
+      if (this.#directories.has(key)) return;
+      this.#directories.add(key);
+    }
+    await this.ledger.fail({ ...failure, kind: meant(failure.kind) }, false);
   }
 
   note(kind: string, message: string, path = '', lost = false): void {

@@ -296,7 +296,10 @@ export class CarriedRun implements WorkerRun {
   }
 
   async keepFound(part: number, attempt: number): Promise<void> {
-    const file = await open(toBytes(join(this.own.path, `found.${part}.${attempt}`)));
+    const path = toBytes(join(this.own.path, `found.${part}.${attempt}`));
+    // Of what is empty, or was just written to, nothing is written down.
+    if (!existsSync(path)) return;
+    const file = await open(path);
     try {
       const bytes = Buffer.allocUnsafe(CHUNK);
       for (let at = 0; ; ) {

@@ -14,7 +14,7 @@ import { BulkhaulError } from '../../error.js';
 import { movedOf, type Report, type Snapshot } from '../../events.js';
 import { type Holder, Lease } from '../../journal/lease.js';
 import { display, toBytes } from '../../names.js';
-import type { NativeReport, NativeSnapshot } from '../../native/events.js';
+import type { NativeFailure, NativeReport, NativeSnapshot } from '../../native/events.js';
 import type { Limits } from '../../native/options.js';
 import { loadAddon, type NativeJob } from '../../native.js';
 import { verdictOf } from '../../verdict.js';
@@ -248,10 +248,14 @@ export class Coordinator implements NativeJob {
   }
 
   /** Has a job run as a part of this one. */
-  async #include(job: Job): Promise<Report> {
+  async #include(job: Job, failed?: (failure: NativeFailure) => Promise<void>): Promise<Report> {
     this.#last = job;
     job.setStallTimeout(this.#stallTimeout);
     if (this.#stopping !== 'no') job.cancel(this.#stopping === 'now');
+    if (failed === undefined) return job;
+    for await (const event of job) {
+      if (event.type === 'error') await failed({ ...event, path: toBytes(event.path) });
+    }
     return job;
   }
 
@@ -458,7 +462,7 @@ export class Coordinator implements NativeJob {
       enter: (phase) => {
         this.#phase = phase;
       },
-      include: (job) => this.#include(job),
+      include: (job, failed) => this.#include(job, failed),
       tell: (native) => {
         this.#teller = native;
         return this.#listen(native);

@@ -63,10 +63,11 @@ export class Copying implements Operation {
     this.#again = removeExtra || removeSources || manifest !== undefined;
   }
 
-  /** Bytes are read to be copied, and to be proved; then sources and copies before the sources go, and the manifest's. */
+  /** Bytes are read to be copied, and to be proved; then to be compared where they were not, and once more before the sources go; and the manifest's. */
   passes(): { bytes: number; entries: number } {
     const { verify = false, removeSources = false, manifest } = this.options;
-    const after = this.#again ? 2 * Number(removeSources) + Number(manifest !== undefined) : 0;
+    const leaving = removeSources ? 2 - Number(verify) : 0;
+    const after = this.#again ? leaving + Number(manifest !== undefined) : 0;
     return { bytes: 1 + Number(verify) + after, entries: this.#again ? 2 + Number(removeSources) : 1 };
   }
 
@@ -123,7 +124,6 @@ export class Copying implements Operation {
     // Nothing goes where anything is missing, and a manifest is of all.
     const good = books.ledger.errors === 0 && books.balanced;
     const whole = (removeExtra || removeSources || manifest !== undefined) && good;
-    const verify = (this.options.verify ?? false) && books.obstructed > 0;
     if (!whole) await books.obstruct();
     this.#again = whole;
     stage.enter(!whole || !(removeExtra || removeSources) ? 'closing' : removeSources ? 'proving' : 'sweeping');
@@ -135,7 +135,7 @@ export class Copying implements Operation {
       ...pick(run, [...PACE, 'spillDirectory']),
       ...(whole
         ? {
-            ...{ hashSize: 0, fullHash: false, verify, removeExtra, removeSources, oneFileSystem },
+            ...{ hashSize: 0, fullHash: false, removeExtra, removeSources, oneFileSystem },
             ...((removeExtra || removeSources) && { confirm: allowed }),
             ...(acceptTimeLoss && { acceptTimeLoss }),
             ...(manifest && { manifest }),
@@ -146,13 +146,12 @@ export class Copying implements Operation {
           }
         : { filesFrom: { path: directory.directories, nul: true } }),
     };
-    const report = await stage.include(new Job(() => prepareCopy(options), undefined, allowed));
-    const failures = report.failures.map((failure) => ({ ...failure, path: toBytes(failure.path) }));
-    if (report.interrupted) {
-      await books.stalled(failures, report.failureKinds);
-      return undefined;
-    }
-    if (whole) countAll(stage, report);
+    // What parts have read back is not read again; what comes only now is.
+    const proved = whole && this.options.verify ? directory.foundByAll() : undefined;
+    const job = new Job(() => prepareCopy(options, 'copy', proved), undefined, allowed);
+    const report = await stage.include(job, (failure) => books.fail(failure));
+    if (report.interrupted) return undefined;
+    if (whole) countAll(stage, report, proved !== undefined);
     else {
       const settled = Object.entries(report.outcomes).map(([name, all]) => [name, { all, file: 0, directory: all }]);
       books.ledger.settleDirectories(Object.fromEntries(settled));
@@ -160,11 +159,8 @@ export class Copying implements Operation {
       const unseen = plan.found.directory - total(report.outcomes);
       if (unseen > 0 && total(report.failureKinds) > 0) books.ledger.failMore('directory', unseen);
     }
-    await books.tell(
-      failures,
-      report.failureKinds,
-      report.notes.map((note) => ({ ...note, path: toBytes(note.path) })),
-    );
+    for (const { kind, message, path, lost, count } of report.notes)
+      books.ledger.note(kind, message, toBytes(path), { lost, count });
     const held: NativeReport['withheld'] = [];
     if (removeExtra && !whole)
       held.push({ kind: 'failed', what: 'extra', message: 'extra entries stay: not everything was copied' });
@@ -179,9 +175,15 @@ export class Copying implements Operation {
 /** Why what is extra may stay. */
 const STAYING = ['not-empty', 'other-file-system', 'in-use', 'vanished', 'staging-name'] as const;
 
-/** The whole of both trees was looked at: what came or changed after the plan was made is copied now, and counts. */
-function countAll({ books, plan }: Stage, { found, outcomes, files, directories, skipped, extras }: Report): void {
-  const { ledger } = books;
+/** The whole of both trees was looked at: what came or changed after the plan was made is copied now, and counts. `proved`: what was proved is known. */
+function countAll({ books, plan }: Stage, report: Report, proved: boolean): void {
+  const { found, outcomes, files, directories, skipped, extras } = report;
+  const { ledger, sums } = books;
+  ledger.copiedBytes += report.copiedBytes;
+  // It has taken over what parts have proved, as far as that still holds: each of its proofs is one.
+  sums.verifiedFiles = report.verifiedFiles + (proved ? report.resumedFiles : 0);
+  sums.verifiedBytes = report.verifiedBytes + (proved ? report.resumedBytes : 0);
+  sums.verifiedFromCache = Math.min(sums.verifiedFromCache + report.verifiedFromCache, sums.verifiedBytes);
   // Names of unfinished entries are passed over in a source too, where they are nothing that a plan has.
   const staying: Record<string, number> = {};
   let stays = 0;

@@ -9,7 +9,7 @@
  * pace.json      how fast each worker may go; may change at any time
  * watched        somebody looks how far it is: so many seconds between two beats, for whoever would beat more rarely
  * leases/N.K     attempt K at part N: who has it; made exclusively. N.K.over: nobody works by it any more
- * found/N.K      what attempt K at part N has read, where that is all that it does, or has found to be left of its list
+ * found/N.K      what attempt K at part N has read, or read back, or has found to be left of its list
  * found.all      what all have read, while the whole is told
  * failures/N.K   what failed in attempt K at part N, a line each; 0.0: when the plan was made
  * states/N       what came of part N; appears whole, and never changes
@@ -56,6 +56,7 @@ import type {
   Outcome,
 } from '../../native/events.js';
 import type { Resources } from '../../native/options.js';
+import type { Logs } from '../mapping.js';
 import type { Standing, Step } from './protocol.js';
 import type { Gathered, Range } from './range.js';
 import type { Task } from './task.js';
@@ -342,8 +343,9 @@ export class RunDirectory implements WorkerRun {
   }
 
   /** What all attempts have read, and where all of that comes together. */
-  foundByAll(): { own: string; others: string[] } {
+  foundByAll(): Logs {
     return {
+      keep: false,
       own: join(this.path, 'found.all'),
       others: this.#names('found').map((name) => join(this.path, 'found', name)),
     };

@@ -6,7 +6,7 @@
  */
 import type { Report } from '../../events.js';
 import type { PathLike } from '../../names.js';
-import type { NativeReport, NativeSnapshot } from '../../native/events.js';
+import type { NativeFailure, NativeReport, NativeSnapshot } from '../../native/events.js';
 import type { Resources } from '../../native/options.js';
 import type { NativeJob } from '../../native.js';
 import type { JobOptions } from '../arguments.js';
@@ -101,8 +101,8 @@ export interface Stage {
   /** Whether this is still the one that coordinates. */
   leads(): boolean;
   enter(phase: NativeSnapshot['phase']): void;
-  /** Has a job run as a part of this one: it ends with it, and goes as fast. */
-  include(job: Job): Promise<Report>;
+  /** Has a job run as a part of this one: it ends with it, and goes as fast. `failed`: takes what goes wrong. */
+  include(job: Job, failed?: (failure: NativeFailure) => Promise<void>): Promise<Report>;
   /** The same of a job that tells everything itself. */
   tell(native: NativeJob): Promise<NativeReport>;
 }

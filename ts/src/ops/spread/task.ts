@@ -21,6 +21,7 @@ import type {
   Resources,
 } from '../../native/options.js';
 import { loadAddon, type NativeJob } from '../../native.js';
+import { finished, type Logs } from '../mapping.js';
 
 /** What is asked for, in words that JSON has; paths are absolute. */
 export type Task =
@@ -51,12 +52,6 @@ export function treeOf(path: string): Tree {
   return { source: whole.replace(/(?<=[^/])\/+$/, ''), contents: /(?:^|\/)\.{0,2}$/.test(path) };
 }
 
-/** Where what was found is written, and who has found some of it already. */
-interface Logs {
-  own: string;
-  others: readonly string[];
-}
-
 /** What holds for all of it. */
 interface Whole extends Resources {
   exclude: readonly Buffer[];
@@ -85,11 +80,11 @@ export async function partJob(
       // The names of the list begin where those of the whole do.
       const source = task.contents ? task.source : dirname(task.source);
       const part = manifestOf({ ...task, source, contents: true });
-      return addon.manifest({ ...pace, ...spill, ...found(logs), keepFinished: true, ...part, filesFrom });
+      return addon.manifest({ ...pace, ...spill, ...finished(logs), ...part, filesFrom });
     }
     case 'verify':
       return addon.verify({
-        ...{ ...pace, ...spill, ...found(logs), keepFinished: true, ...verificationOf(task) },
+        ...{ ...pace, ...spill, ...finished(logs), ...verificationOf(task) },
         ...{ only: await namesIn(list), extra: false },
       });
     case 'remove':
@@ -120,7 +115,7 @@ export async function wholeJob(
   if (task.operation === 'remove') {
     return addon.removal({ ...rest, ...filter, ...removalOf(task) }).remove();
   }
-  const options = { ...rest, ...filter, ...found(logs), inUse: [...inUse] };
+  const options = { ...rest, ...filter, ...finished(logs), inUse: [...inUse] };
   if (task.operation === 'manifest')
     return addon.manifest({ ...options, ...manifestOf(task), oneFileSystem, ...(output && { output }) });
   return addon.verify({ ...options, ...verificationOf(task), ...(extra !== undefined && { extra }) });
@@ -146,10 +141,6 @@ function verificationOf({ manifests, directory, algorithm }: Extract<Task, { ope
 
 function removalOf({ source, protect, inUse }: Extract<Task, { operation: 'remove' }>) {
   return { paths: [toBytes(source)], protected: protect.map(toBytes), inUse: inUse.map(toBytes), ignoreMissing: true };
-}
-
-function found({ own, others }: Logs) {
-  return { finished: toBytes(own), finishedElsewhere: others.map(toBytes) };
 }
 
 /** Without what is not there. */

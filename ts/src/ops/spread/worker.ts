@@ -14,7 +14,7 @@ import { display, toBytes } from '../../names.js';
 import type { NativeFailure, NativeSlow, Outcome } from '../../native/events.js';
 import type { NativeJob } from '../../native.js';
 import { Job, type Prepared } from '../job.js';
-import { type MappedCopyOptions, prepareCopy } from '../mapping.js';
+import { type Logs, type MappedCopyOptions, prepareCopy } from '../mapping.js';
 import {
   type Beat,
   digestOf,
@@ -224,10 +224,12 @@ export class Worker {
       if (task !== undefined) return await this.#perform(part, number, task, list);
       if (planned.range !== undefined) return await this.#range(part, number, planned.range, options, list);
       const gathered = planned.ranges && (await this.#gathered(planned.ranges));
-      const prepare = () => prepareCopy({ ...options, ...(gathered && { gathered }) });
+      const proved = this.#terms.verify ? await this.#logs(part, number) : undefined;
+      const prepare = () => prepareCopy({ ...options, ...(gathered && { gathered }) }, 'copy', proved);
       const report = await this.#follow(part, number, prepare);
       if (report.interrupted) return undefined;
       if (this.#isBlamed(part, number, report)) return undefined;
+      if (proved) await this.#run.keepFound(part, number);
       if (planned.ranges) await discard({ destination, name: await nameIn(list), tag: tagOf(this.#plan) });
       const state = this.#stateOf(part, number, report);
       // What was gathered was no run of before.
@@ -248,16 +250,14 @@ export class Worker {
   /** Does a task with what is in a part. */
   async #perform(part: number, number: number, task: Task, all: string): Promise<PartState | undefined> {
     let list = all;
-    const others: string[] = [];
-    for (let before = 1; before < number; before += 1) others.push(await this.#run.found(part, before));
-    const own = await this.#run.found(part, number);
+    const logs = await this.#logs(part, number);
     let before = 0;
     if (task.operation === 'compress' && number > 1) {
-      before = await sinceCompressed(task, list, own);
-      list = own;
+      before = await sinceCompressed(task, list, logs.own);
+      list = logs.own;
     }
     const pace = await this.#pace();
-    const prepare = async () => ({ native: await partJob(task, list, { own, others }, pace) });
+    const prepare = async () => ({ native: await partJob(task, list, logs, pace) });
     const report = await this.#follow(part, number, prepare);
     if (report.interrupted) return undefined;
     const state = this.#stateOf(part, number, report);
@@ -336,6 +336,13 @@ export class Worker {
   #giveUp(part: number, why: string): void {
     this.#ends = 'stalled';
     this.options.say(`part ${part} is left to others: ${display(why)}`);
+  }
+
+  /** What an attempt writes down, and those before it have. */
+  async #logs(part: number, number: number): Promise<Logs & { own: string }> {
+    const others: string[] = [];
+    for (let before = 1; before < number; before += 1) others.push(await this.#run.found(part, before));
+    return { own: await this.#run.found(part, number), others, keep: true };
   }
 
   /** What this worker may take, for a job. */
