@@ -214,7 +214,9 @@ export async function mappedCopy(options: CopyOptions): Promise<MappedCopyOption
 
 /** What a part of a job writes down, of what is not to be done again; and what others have. */
 export interface Logs {
+  /** Where it is written. */
   own: PathLike;
+  /** Where others have. */
   others: readonly PathLike[];
   /** It is a part: its own stays when it has ended. */
   keep: boolean;
