@@ -5,8 +5,10 @@ import {
   mkdirSync,
   readdirSync,
   readFileSync,
+  readlinkSync,
   rmSync,
   statSync,
+  symlinkSync,
   truncateSync,
   writeFileSync,
 } from 'node:fs';
@@ -111,6 +113,60 @@ describe('what others lost data by', () => {
       expect([done.code, summaryOf(done).outcomes.removed]).toEqual([0, removed]);
       same(source, destination);
     }
+  });
+
+  it('fpart#86: a source of any name is found by each worker, and so is a destination', async () => {
+    const place = scratch();
+    const [source, destination] = [join(place, "\\\\10.0.0.1\\d/it's - $(x)"), join(place, 'to "a" \\b\n')];
+    mkdirSync(source, { recursive: true });
+    for (const name of ['a', 'b', 'c']) writeFileSync(join(source, name), name);
+    const words = ['--workers', '2', '--parts', '3', '--state-dir', scratch()];
+    expect((await run(['copy', ...words, `${source}/`, destination])).code).toBe(0);
+    expect(readdirSync(destination).sort()).toEqual(['a', 'b', 'c']);
+  });
+
+  it('mpifileutils#412, #618: a symlink that leads elsewhere by now leads there in the copy too', async () => {
+    const [source, destination, state] = [scratch(), join(scratch(), 'copy'), scratch()];
+    for (const name of ['one', 'two']) writeFileSync(join(source, name), name);
+    const words = ['copy', '--workers', '2', '--state-dir', state, `${source}/`, destination];
+    for (const target of ['one', 'two', 'nowhere']) {
+      rmSync(join(source, 'link'), { force: true });
+      symlinkSync(target, join(source, 'link'));
+      expect((await run(words)).code).toBe(0);
+      expect(readlinkSync(join(destination, 'link'))).toBe(target);
+    }
+  });
+
+  it('mpifileutils#665: a destination that is a symlink to a directory stays one', async () => {
+    const [source, place] = [tree(), scratch()];
+    mkdirSync(join(place, 'real'));
+    symlinkSync('real', join(place, 'link'));
+    const words = ['copy', '--workers', '2', '--state-dir', scratch(), `${source}/`, join(place, 'link')];
+    expect((await run(words)).code).toBe(0);
+    expect(readlinkSync(join(place, 'link'))).toBe('real');
+    same(source, join(place, 'real'));
+  });
+
+  it('rclone#431, #4134: what a list names and is not there is a failure, whatever else is copied', async () => {
+    const [source, destination, list] = [tree(), join(scratch(), 'copy'), join(scratch(), 'list')];
+    writeFileSync(list, 'a/f1\nnot/there\n');
+    const words = ['copy', '--json', '--workers', '2', '--state-dir', scratch(), '--files-from', list];
+    const done = await run([...words, `${source}/`, destination]);
+    const { outcomes, failures } = summaryOf(done);
+    expect([done.code, outcomes.copied, failures.map(({ path }: { path: string }) => path)]).toEqual([
+      ...[23, 1],
+      [join(source, 'not/there')],
+    ]);
+  });
+
+  it('rclone#3453, #6186: empty directories come, hidden ones too, and none is made in their place', async () => {
+    const [source, destination] = [scratch(), join(scratch(), 'copy')];
+    for (const name of ['pg_tblspc', '.hidden/empty', 'full']) mkdirSync(join(source, name), { recursive: true });
+    writeFileSync(join(source, 'full/f'), 'f');
+    const words = ['copy', '--json', '--workers', '2', '--state-dir', scratch(), `${source}/`, destination];
+    const done = await run(words);
+    expect([done.code, summaryOf(done).found.directory, entriesOf(destination)]).toEqual([0, 5, entriesOf(source)]);
+    same(source, destination);
   });
 
   it('canu#337: a worker of a number that was never given has work like any other', async () => {
