@@ -392,8 +392,8 @@ fn at_once(copies: &[(&Tree, &Path)], change: impl Fn(&mut CopyOptions) + Sync) 
         let runs = copies.iter().map(|(source, to)| {
             let change = &change;
             scope.spawn(move || {
-                let copied = copy(&[contents(source.path())], to, change).complete();
-                copied.report.totals.directory_outcomes[Outcome::Made as usize]
+                let ended = copy(&[contents(source.path())], to, change).complete();
+                ended.report.totals.directory_outcomes[Outcome::Made as usize]
             })
         });
         runs.collect::<Vec<_>>()
