@@ -92,6 +92,25 @@ describe('the first signal', () => {
     await goesOn(cwd);
   });
 
+  it('by a worker', async () => {
+    const cwd = scratch();
+    const gate = await held(cwd);
+    if (!gate) return;
+    const child = start(['copy', '--workers', '1', '--state-dir', 'state', `${gate.point}/`, 'd'], cwd);
+    let stderr = '';
+    child.stderr?.on('data', (chunk: Buffer) => {
+      stderr += chunk;
+    });
+    const ended = new Promise<number | null>((resolve) => child.on('close', resolve));
+    await gate.hangs;
+    child.kill('SIGINT');
+    await said(child.stderr, new RegExp(`\\d ${WAITS} \\| `));
+    gate.open();
+    expect(await ended).toBe(130);
+    expect(stderr.trimEnd().split('\n').at(-1)).toBe(STAY);
+    await goesOn(cwd);
+  });
+
   it('in JSON lines', async () => {
     const cwd = scratch();
     const gate = await held(cwd);

@@ -491,6 +491,25 @@ describe('a big file', () => {
     expect(left(destination)).toEqual([]);
   });
 
+  it('is left where it is, and told, when the copy is stopped while it waits for its turn', async () => {
+    const [source, destination] = [scratch(), scratch()];
+    writeFileSync(join(source, 'big'), '');
+    truncateSync(join(source, 'big'), 256 * MIB);
+    const job = spread({
+      ...{ source: `${source}/`, destination, workers: 2, parts: 4, directory: join(scratch(), 'run') },
+      // The second piece of a range would come in a day.
+      ...{ program: [process.execPath, MAIN], limits: { bytes: 100 } },
+    });
+    let over = false;
+    const ended = job.finally(() => (over = true));
+    const left = () => readdirSync(destination).filter((name) => name.startsWith('.bh-'));
+    while (!over && left().length === 0) await sleep(20);
+    const was = over;
+    job.cancel();
+    const { interrupted, unfinished } = await ended;
+    expect([was, interrupted, unfinished, left().length]).toEqual([false, true, 1, 1]);
+  });
+
   it('is copied as a whole where its ranges are not of what it is now', async () => {
     const [source, destination, directory] = [bigTree(), join(scratch(), 'copy'), join(scratch(), 'run')];
     const options = { source: `${source}/`, destination, workers: 2, parts: 6, directory, patience: 36_000 };

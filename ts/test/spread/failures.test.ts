@@ -14,7 +14,7 @@ import { type PartState, RunDirectory } from '../../src/ops/spread/directory.js'
 import { plan, planner } from '../../src/ops/spread/plan.js';
 import { attempt, type Ending, type Step } from '../../src/ops/spread/protocol.js';
 import { boot } from '../../src/ops/spread/worker.js';
-import { copy, deedful, entriesOf, leasesOf, MAIN, planOf, same, spread, summaryOf, tree } from '../rig/spread.js';
+import { copy, deedful, entriesOf, leasesOf, MAIN, MIB, planOf, same, spread, summaryOf, tree } from '../rig/spread.js';
 import { faulty, lives, mountFaulty, run, scratch, zombie } from '../rig.js';
 
 // Each of them starts many processes, which take their time on a small shared machine.
@@ -42,6 +42,29 @@ it('tells all failures of a part as one process tells them: path, operation, num
   expect([exitCode, failureKinds, outcomes.failed]).toEqual([23, { permission: many }, many]);
   expect(failures).toHaveLength(many);
   expect(failures).toEqual(await told(copy({ sources: `${source}/`, destination })));
+});
+
+it('tells what stays of a part where it is stopped at once', async () => {
+  const [source, destination, gate] = [scratch(), scratch(), join(scratch(), 'gate')];
+  writeFileSync(join(source, 'f'), Buffer.alloc(64 * MIB, 'f'));
+  const mount = await mountFaulty(source, `hang,until=${gate}`);
+  if (mount === undefined) return;
+  onTestFinished(async () => {
+    // Whoever hangs in it goes, too.
+    writeFileSync(gate, '');
+    await mount.unmount();
+  });
+  const run = { source: `${mount.point}/`, destination, workers: 1, directory: join(scratch(), 'run') };
+  const job = spread({ ...run, program: [process.execPath, MAIN] });
+  const report = job.then(({ interrupted, unfinished, notes }) => [
+    interrupted,
+    unfinished,
+    notes.map(({ kind, path }) => [kind, path.split('/').at(-1)]),
+  ]);
+  await mount.hangs();
+  job.cancel(true);
+  expect(await report).toEqual([true, 1, [['left-behind', 'f']]]);
+  expect(readdirSync(destination).filter((name) => name.startsWith('.bh-'))).toHaveLength(1);
 });
 
 describe('a plan', () => {

@@ -12,6 +12,7 @@ import type { Count } from '../transfer/tally.js';
 import {
   type Conversion,
   digestOf,
+  type Left,
   lines,
   type PartState,
   type Plan,
@@ -63,6 +64,8 @@ export class Books {
   balanced = true;
   /** Bytes that went through the parts that have their states. */
   moved = 0;
+  /** Files that stay under unfinished names where it was stopped. */
+  unfinished = 0;
   /** By extensions. */
   readonly #conversions = new Map<string, Conversion>();
 
@@ -226,6 +229,15 @@ export class Books {
     await this.ledger.fail({ ...failure, kind: meant(failure.kind) }, false);
   }
 
+  /** What was stopped has left something. */
+  leave({ unfinished, notes }: Left): void {
+    this.unfinished += unfinished;
+    for (const stored of notes) {
+      const { kind, message, path, lost, count } = restore(stored);
+      this.ledger.note(kind, message, path, { lost, count });
+    }
+  }
+
   note(kind: string, message: string, path = '', lost = false): void {
     this.ledger.note(kind, message, toBytes(path), { lost });
   }
@@ -277,6 +289,7 @@ export class Books {
       conversions: this.#converted(),
       ...{ extras, removedSources, keptSources, withheld },
       accounted: how.interrupted || balanced,
+      unfinished: this.unfinished,
       sync: how.sync,
     };
   }

@@ -19,9 +19,9 @@ import { type Deletion, type MappedCopyOptions, prepareCopy } from '../mapping.j
 import { total } from '../transfer/ledger.js';
 import type { Count } from '../transfer/tally.js';
 import type { Last } from './books.js';
-import { nameIn, tagOf } from './directory.js';
+import { leftOf, nameIn, tagOf } from './directory.js';
 import type { Operation, Run, Stage } from './operation.js';
-import { discard, HAS_RANGES } from './range.js';
+import { discard, gathered, HAS_RANGES } from './range.js';
 
 /** Options of a copy that each part is copied with. */
 export const TERMS = [
@@ -104,7 +104,8 @@ export class Copying implements Operation {
   }
 
   async finish(stage: Stage): Promise<NativeReport> {
-    if (!stage.stopping()) await stage.books.giveUp();
+    if (stage.stopping()) stage.books.unfinished += await gatheredBy(stage);
+    else await stage.books.giveUp();
     const last = stage.stopping() ? undefined : await this.#finish(stage);
     const interrupted = stage.stopping() || last === undefined;
     return stage.books.report({ interrupted, workers: stage.workers, elapsed: stage.elapsed(), sync: this.sync }, last);
@@ -150,7 +151,10 @@ export class Copying implements Operation {
     const proved = whole && this.options.verify ? directory.foundByAll() : undefined;
     const job = new Job(() => prepareCopy(options, 'copy', proved), undefined, allowed);
     const report = await stage.include(job, (failure) => books.fail(failure));
-    if (report.interrupted) return undefined;
+    if (report.interrupted) {
+      books.leave(leftOf(report));
+      return undefined;
+    }
     if (whole) countAll(stage, report, proved !== undefined);
     else {
       const settled = Object.entries(report.outcomes).map(([name, all]) => [name, { all, file: 0, directory: all }]);
@@ -170,6 +174,17 @@ export class Copying implements Operation {
     const { accounted, extras, removedSources, keptSources } = report;
     return { accounted, extras, removedSources, keptSources, withheld: [...held, ...report.withheld] };
   }
+}
+
+/** How many files have come in part, in ranges. */
+async function gatheredBy({ books, directory, plan }: Stage): Promise<number> {
+  let many = 0;
+  for (const [place, { ranges }] of plan.parts.entries()) {
+    if (ranges === undefined || books.has(place + 1)) continue;
+    const name = await nameIn(directory.list(place + 1));
+    many += await gathered({ destination: plan.destination, name, tag: tagOf(plan) });
+  }
+  return many;
 }
 
 /** Why what is extra may stay. */

@@ -43,6 +43,7 @@ import {
 import { readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { BulkhaulError, whyOf } from '../../error.js';
+import type { Report } from '../../events.js';
 import { makeDirectories } from '../../journal/store.js';
 import { display, toBytes } from '../../names.js';
 import type {
@@ -200,6 +201,19 @@ export interface Beat {
   syncing?: number;
   /** It was told to stop: what it still finishes. */
   stopping?: NativeStopping;
+  /** It has stopped: what stays of what it was at. */
+  left?: Left;
+}
+
+/** What stays of a job that was stopped: files under unfinished names, and notes of what did not come back. */
+export interface Left {
+  unfinished: number;
+  notes: Stored<NativeNote>[];
+}
+
+export function leftOf({ unfinished, notes }: Report): Left {
+  const behind = notes.filter(({ kind }) => kind === 'left-behind');
+  return { unfinished, notes: behind.map((note) => store({ ...note, path: toBytes(note.path) })) };
 }
 
 export function store<T extends { path: Buffer }>(event: T): Stored<T> {

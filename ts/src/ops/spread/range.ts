@@ -117,12 +117,25 @@ export async function copyRange(copy: RangeCopy): Promise<RangeEnd | undefined> 
   }
 }
 
+/** A file of a run, whose ranges are gathered beside it. */
+type OfRun = Pick<RangeCopy, 'destination' | 'name' | 'tag'>;
+
+/** How many versions of a file something was gathered of. */
+export async function gathered(file: OfRun): Promise<number> {
+  let many = 0;
+  await eachGathered(file, async () => {
+    many += 1;
+  });
+  return many;
+}
+
 /** Removes what was gathered of a file and did not become its copy. */
-export async function discard({
-  destination,
-  name,
-  tag,
-}: Pick<RangeCopy, 'destination' | 'name' | 'tag'>): Promise<void> {
+export async function discard(file: OfRun): Promise<void> {
+  await eachGathered(file, unlink);
+}
+
+/** `deed`: done with each version of what was gathered of a file. */
+async function eachGathered({ destination, name, tag }: OfRun, deed: (path: Buffer) => Promise<void>): Promise<void> {
   const names = namesOf(name);
   const last = names.pop() ?? name;
   try {
@@ -130,7 +143,7 @@ export async function discard({
     try {
       const own = prefixOf({ tag, name: last });
       for (const left of await readdir(below(directory, Buffer.from('.')))) {
-        if (left.startsWith(own)) await unlink(below(directory, Buffer.from(left)));
+        if (left.startsWith(own)) await deed(below(directory, Buffer.from(left)));
       }
     } finally {
       await directory.close();

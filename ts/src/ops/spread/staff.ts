@@ -186,6 +186,8 @@ export class Staff {
     // Of one that was forsaken all was said.
     if (!this.#crew.delete(name)) return;
     this.#beats.delete(name);
+    const left = this.#stopping === 'no' ? undefined : this.directory.beatOf(name)?.left;
+    if (left) this.books.leave(left);
     // It is known to be gone: nobody has to wait for what it had.
     if (!lost && !this.muster.slurm) this.directory.end(name);
     if (code !== 0 && this.books.left > 0 && this.#stopping === 'no') {
@@ -213,7 +215,7 @@ export class Staff {
     for (const member of this.#crew.values()) {
       if (workers.get(member.name) !== true) continue;
       member.over ??= now;
-      if (now - member.over < LINGER) continue;
+      if (now - member.over < LINGER && this.#stopping !== 'now') continue;
       member.leave();
       this.#part(member, { code: undefined, signal: 'SIGKILL', lost: false });
     }

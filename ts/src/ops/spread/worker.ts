@@ -8,6 +8,7 @@
  */
 import { readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { BulkhaulError, whyOf } from '../../error.js';
 import { movedOf, type Report } from '../../events.js';
 import { display, toBytes } from '../../names.js';
@@ -18,6 +19,8 @@ import { type Logs, type MappedCopyOptions, prepareCopy } from '../mapping.js';
 import {
   type Beat,
   digestOf,
+  type Left,
+  leftOf,
   nameIn,
   type Pace,
   type PartState,
@@ -34,6 +37,8 @@ import { partJob, sinceCompressed, type Task } from './task.js';
 
 /** How long somebody who begins to watch waits at most until a worker sees that, ms. */
 const GLANCE_MS = 5000;
+/** Milliseconds in which a range may come back that is to end at once. */
+const ABORT_GRACE = 1000;
 /** Notes of a part that its state keeps; there are few kinds of them. */
 const MOST_NOTES = 200;
 /** Attempts at a part that may blame the host they ran on. The next one counts, whatever comes of it. */
@@ -79,12 +84,18 @@ export class Worker {
   #moved = 0;
   #busyUntil = 0;
   #stopping: 'no' | 'gently' | 'now' = 'no';
+  /** What it waits for is not waited for any more. */
+  readonly #stopped = new AbortController();
+  /** Does not wait for a range that does not come back. */
+  #forsake: () => void = () => undefined;
   /** Why it lets others go first. */
   #unfit: string | undefined;
   /** It is of no more use: why. */
   #ends: 'unfit' | 'stalled' | undefined;
   /** It gives no more signs of life. */
   #over = false;
+  /** What stays of what it was at when it was stopped. */
+  #left: Left | undefined;
   #wake: () => void = () => undefined;
   /** Seconds of its last rest, and parts that had no state then. */
   #rest = 0;
@@ -106,6 +117,8 @@ export class Worker {
   stop(abort: boolean): void {
     this.#stopping = abort ? 'now' : 'gently';
     this.#job?.cancel(abort);
+    this.#stopped.abort();
+    if (abort) setTimeout(() => this.#forsake(), ABORT_GRACE).unref();
     // What is waited for is worth a line now.
     void this.#beat();
     this.#wake();
@@ -131,6 +144,7 @@ export class Worker {
     } finally {
       this.#over = true;
       clearTimeout(this.#life);
+      if (this.#left) await this.#beat();
       if (mask !== undefined) process.umask(mask);
       await this.#run.end(name);
     }
@@ -313,6 +327,7 @@ export class Worker {
       }
       if (failures.length > 0) await tell();
       const report = await job;
+      if (report.interrupted && this.#stopping !== 'no') this.#left = leftOf(report);
       const stalled = report.failures.find(({ kind }) => kind === 'stalled');
       if (stalled) this.#giveUp(part, stalled.message);
       return report;
@@ -377,9 +392,8 @@ export class Worker {
     let end: RangeEnd | undefined = { made: 0, written: 0, gathered: undefined };
     let pace = await this.#run.pace();
     let still = { moved: 0, since: begun };
-    let hangs: () => void = () => undefined;
     const hung = new Promise<undefined>((resolve) => {
-      hangs = () => resolve(undefined);
+      this.#forsake = () => resolve(undefined);
     });
     const glance = async () => {
       pace = await this.#run.pace();
@@ -389,7 +403,7 @@ export class Worker {
       if (this.#moved !== still.moved || now < this.#busyUntil) still = { moved: this.#moved, since: now };
       if (stallTimeout === 0 || now - still.since < stallTimeout * 1000) return;
       this.#giveUp(part, `nothing moved for ${stallTimeout} s`);
-      hangs();
+      this.#forsake();
     };
     // Whether it can be seen at all is found out before each piece is written.
     const renew = setInterval(() => void glance().catch(() => undefined), this.#plan.beat * 1000);
@@ -449,13 +463,14 @@ export class Worker {
     return all.every((other) => other?.name === one?.name && other?.version === one?.version) ? one : undefined;
   }
 
-  /** Waits until so many bytes more may go, of so many a second; 0: at once. */
+  /** Waits until so many bytes more may go, of so many a second, or nothing may any more; 0: at once. */
   async #mayGo(bytes: number, limit: number): Promise<void> {
     if (limit <= 0) return;
     const now = performance.now();
     const from = Math.max(now, this.#busyUntil);
     this.#busyUntil = from + (bytes / limit) * 1000;
-    if (from > now) await new Promise((resolve) => setTimeout(resolve, from - now));
+    if (from <= now) return;
+    await sleep(from - now, undefined, { signal: this.#stopped.signal }).catch(() => undefined);
   }
 
   #stateOf(part: number, number: number, report: Report): PartState {
@@ -520,6 +535,7 @@ export class Worker {
       ...{ movedBytes: now ? movedOf(now) : this.#moved, errors },
       ...(now?.syncing !== undefined && { syncing: now.syncing }),
       ...(now?.stopping && { stopping: now.stopping }),
+      ...(this.#left && { left: this.#left }),
     };
     try {
       await this.#run.beat(this.options.name, beat);
