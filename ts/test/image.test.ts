@@ -9,6 +9,7 @@ import {
   readdirSync,
   readFileSync,
   renameSync,
+  rmSync,
   symlinkSync,
   writeFileSync,
   writeSync,
@@ -441,6 +442,26 @@ it.skipIf(WITHOUT_DISKS !== undefined)(
       expect([code, stderr]).toEqual([2, expect.stringContaining('i.img has no partitions')]);
     }
     expect(existsSync(join(cwd, 'o.img'))).toBe(false);
+  },
+  60_000,
+);
+
+it.skipIf(WITHOUT_DISKS !== undefined)(
+  'of a run that died when it had given the name nothing stays beside it',
+  async () => {
+    const cwd = scratch();
+    const twin = () => linkSync(join(cwd, 'i.img'), join(cwd, 'i.img.partial'));
+    const images = () => readdirSync(cwd).filter((name) => name.startsWith('i.'));
+    disk(cwd);
+    expect((await image(cwd, 'clone', 'd.img', 'i.img')).code).toBe(0);
+    twin();
+    expect((await image(cwd, 'clone', '--overwrite', 'd.img', 'i.img')).code).toBe(0);
+    expect(images()).toEqual(['i.img']);
+    rmSync(join(cwd, 'i.img'));
+    expect((await image(cwd, 'pack', 'tree', 'i.img')).code).toBe(0);
+    twin();
+    expect((await image(cwd, 'pack', 'tree', 'i.img')).code).toBe(0);
+    expect(images()).toEqual(['i.img']);
   },
   60_000,
 );

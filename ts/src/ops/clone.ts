@@ -20,7 +20,7 @@ import { type Part, type Plan, sectorOf } from './clone/plan.js';
 import { prepareComparison } from './compare.js';
 import { attached, closed, type MountedRoot, mountedAt, type Place } from './disk/attach.js';
 import { astrayIn, hasFallbackLoader, rewriteIn } from './disk/boot.js';
-import { claim, unlessAbsent } from './disk/device.js';
+import { claim, named, unlessAbsent } from './disk/device.js';
 import { KINDS, makeSwap } from './disk/filesystem.js';
 import { copyRaw, digestOf } from './disk/raw.js';
 import { SNAPSHOT, type Snapshot, snapshotOf } from './disk/snapshot.js';
@@ -182,6 +182,7 @@ class Cloning implements NativeJob {
     if (destination.file) target = { file: destination.file, path: destination.path, fresh: false, proved: new Set() };
     else {
       const path = `${destination.path}.partial`;
+      if (destination.stats) await named(destination.path, destination.stats);
       const made = constants.O_RDWR | constants.O_CREAT;
       const file = await open(toBytes(path), made, 0o600).catch((error: Error) => this.#halt('open', path, error));
       target = { file, path, fresh: true, proved: new Set() };

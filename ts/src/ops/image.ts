@@ -15,7 +15,7 @@ import { display, fromBytes, toBytes } from '../names.js';
 import { type Blockdev, loadBlockdev, type Mounted, type Partition, type Signature } from '../native/blockdev.js';
 import { loadAddon } from '../native.js';
 import { closed, mountedAt } from './disk/attach.js';
-import { claim, missing, unlessAbsent } from './disk/device.js';
+import { claim, missing, named, unlessAbsent } from './disk/device.js';
 import { has, must } from './disk/program.js';
 
 /** One file system of an image. */
@@ -77,7 +77,10 @@ export class Image {
       (error: Error) => refuse(path, whyOf(error, path)),
     );
     try {
-      if (write) await claimed(path, file, device);
+      if (write) {
+        await claimed(path, file, device);
+        if (device.isFile()) await named(path, device);
+      }
       return await Image.#mount(path, file, write, blockdev);
     } catch (error) {
       await file.close();

@@ -5,7 +5,7 @@
  * they lead to one medium: through links, through loop devices, by a partition, or through what is stacked on it.
  */
 import type { Stats } from 'node:fs';
-import { type FileHandle, readdir, readFile, realpath, stat } from 'node:fs/promises';
+import { type FileHandle, lstat, readdir, readFile, realpath, rm, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { BulkhaulError, whyOf } from '../../error.js';
 import { display, fromBytes, toBytes } from '../../names.js';
@@ -95,6 +95,13 @@ async function mediaOfDevice(number: string): Promise<string[]> {
 function isSame(one: Stats, other: Stats): boolean {
   if (one.isBlockDevice() && other.isBlockDevice()) return one.rdev === other.rdev;
   return one.dev === other.dev && one.ino === other.ino;
+}
+
+/** Takes the name `PATH.partial` from a file that has got its own: a run that died between the two has left it both. */
+export async function named(path: string, stats: Stats): Promise<void> {
+  const partial = toBytes(`${path}.partial`);
+  const other = await lstat(partial).catch(unlessAbsent);
+  if (other && isSame(other, stats)) await rm(partial);
 }
 
 /** The file behind a loop device; undefined: it is gone, or lies where this process may not look. */
