@@ -1,6 +1,13 @@
 /** The help of the native verbs: what it holds, how it is laid out, and the ways to it. */
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
+import type { Flag } from '../src/cli/dropin/argparse.js';
+import * as compress_files from '../src/cli/dropin/compress_files/help.js';
+import * as dsync from '../src/cli/dropin/dsync/help.js';
+import * as hpcp from '../src/cli/dropin/hpcp/help.js';
+import * as migrate_compress from '../src/cli/dropin/migrate_compress/help.js';
+import * as move_to_final from '../src/cli/dropin/move_to_final/help.js';
+import * as runMirror from '../src/cli/dropin/run-mirror/help.js';
 import { verbHelp } from '../src/cli/help.js';
 import { declared, GROUPS } from '../src/cli/options.js';
 import { CompareCommand } from '../src/cli/verbs/compare.js';
@@ -92,6 +99,32 @@ describe.each(Object.entries(VERBS))('%s', (name, verb) => {
   });
 });
 
+/** Those that have the flags of originals. */
+const PAGES = { compress_files, dsync, hpcp, migrate_compress, move_to_final, 'run-mirror': runMirror } as const;
+
+describe.each(Object.entries(PAGES))('%s', (name, { PAGE, helpText }) => {
+  it.each([40, 60, 80, 132])('fits %d columns', (width) => {
+    for (const line of helpText(width).split('\n')) {
+      // But for a word that is longer, or a flag of the usage with its choices.
+      const words = line.trim().match(/\[-[^\]]*\]|\S+/g) ?? [];
+      const least = line.length - line.trimStart().length + Math.max(0, ...words.map(({ length }) => length));
+      expect([...line].length, line).toBeLessThanOrEqual(Math.max(width, least));
+    }
+  });
+
+  it('tells of the flags that native verbs have, too, what holds without them', () => {
+    const native = new Map(
+      declared(CopyCommand).options.flatMap((each) => each.names.map((one) => [one, each] as const)),
+    );
+    const silent = Object.values<Flag>(PAGE.flags).flatMap(({ names, rank, takes, help, default: standard }) => {
+      const { default: known = 'none' } = native.get(names.at(-1) ?? '') ?? {};
+      const said = known === 'none' || standard !== undefined || /^The same as -|default|wins over/.test(help);
+      return rank < 2 || takes === 'none' || said ? [] : [`${name} ${names.at(-1)}: ${known}`];
+    });
+    expect(silent).toEqual([]);
+  });
+});
+
 it('has the width of the terminal', async () => {
   const line = `stty cols 50; '${process.execPath}' '${executable}' help list`;
   const { stdout } = await program('script', ['-qec', line, '/dev/null'], { cwd: scratch() });
@@ -148,6 +181,14 @@ it.each([[['help']], [['-h']], [['--help']], [['help', 'help']], [['help', 'vers
     });
   },
 );
+
+it('the list of commands has the width of the terminal', async () => {
+  const line = `stty cols 40; '${process.execPath}' '${executable}' help`;
+  const { stdout } = await program('script', ['-qec', line, '/dev/null'], { cwd: scratch() });
+  const lines = stdout.replaceAll('\r', '').split('\n');
+  expect(lines.filter(({ length }) => length > 40)).toEqual([]);
+  expect(lines.join('\n')).toMatch(/^ {2}migrate {11}Copy trees and\n {20}compress files on$/m);
+});
 
 it('help hpcp is the help of hpcp', async () => {
   expect(await run(['help', 'hpcp'])).toEqual(await run(['hpcp', '--help']));

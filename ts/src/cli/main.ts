@@ -238,13 +238,14 @@ const again: NonNullable<Context['again']> = ([startedAs = '', ...args], goesOn)
 async function main(startedAs: string, args: string[], goesOn?: GoesOn): Promise<number> {
   const [first, ...others] = COMMANDS.get(startedAs)?.dropIn ? [startedAs, ...args] : args;
   if (first === undefined) {
-    process.stderr.write(overview());
+    process.stderr.write(await overview(process.stderr));
     return ExitCode.usage;
   }
   if (['--version', '-V', 'version'].includes(first)) return answer(`bulkhaul ${await version()}\n`);
   const asked = ['--help', '-h', 'help'].includes(first);
   const [name, ...rest] = asked ? [others[0], '--help'] : [first, ...others];
-  if (name === undefined || (asked && ['help', 'version'].includes(name))) return answer(overview());
+  if (name === undefined || (asked && ['help', 'version'].includes(name)))
+    return answer(await overview(process.stdout));
   const entry = COMMANDS.get(name);
   if (entry === undefined) {
     const { commandAdvice } = await import('./advice.js');
@@ -326,14 +327,19 @@ function refuse(sentence: string): number {
   return ExitCode.usage;
 }
 
-function overview(): string {
-  const rows = [...COMMANDS].map(([name, { summary }]) => `  ${name.padEnd(18)}${summary}\n`);
+async function overview(stream: object): Promise<string> {
+  const { widthOf, wrap } = await import('./layout.js');
+  const width = widthOf(stream);
   return [
-    'bulkhaul moves bulk data fast and proves that it arrived.\n',
-    '\nUsage: bulkhaul COMMAND [OPTIONS] ARGUMENTS\n\n',
-    ...rows,
-    '\nbulkhaul help COMMAND describes a command; bulkhaul version prints the version.\n',
-  ].join('');
+    wrap('bulkhaul moves bulk data fast and proves that it arrived.', width),
+    '',
+    wrap('Usage: bulkhaul COMMAND [OPTIONS] ARGUMENTS', width, '', '    '),
+    '',
+    ...[...COMMANDS].map(([name, { summary }]) => wrap(summary, width, `  ${name.padEnd(17)}`, ' '.repeat(20))),
+    '',
+    wrap('bulkhaul help COMMAND describes a command; bulkhaul version prints the version.', width),
+    '',
+  ].join('\n');
 }
 
 /** The arguments with every byte kept, for everybody: Node decodes them with a loss. */

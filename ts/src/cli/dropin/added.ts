@@ -60,6 +60,7 @@ export const ADDED = {
     takes: 'text',
     metavar: 'FORM',
     rank: 2,
+    default: 'auto',
     help: 'The status on standard error: auto (a row on a terminal, else lines), tty, plain, json, or none.',
   },
   log_file: {
@@ -74,14 +75,23 @@ export const ADDED = {
     takes: 'text',
     metavar: 'RATE',
     rank: 2,
+    default: 'no limit',
     help: 'Bytes a second that are read at most, as rsync has it: KiB, or with B, K, M, G.',
   },
-  iops_limit: { names: ['--iops-limit'], takes: 'text', metavar: 'N', rank: 2, help: 'Entries a second at most.' },
+  iops_limit: {
+    names: ['--iops-limit'],
+    takes: 'text',
+    metavar: 'N',
+    rank: 2,
+    default: 'no limit',
+    help: 'Entries a second at most.',
+  },
   nice: {
     names: ['--nice'],
     takes: 'int',
     metavar: 'N',
     rank: 2,
+    default: "the caller's",
     help: 'Niceness of the worker threads, -20 to 19.',
   },
   ionice: {
@@ -89,6 +99,7 @@ export const ADDED = {
     takes: 'text',
     metavar: 'CLASS',
     rank: 2,
+    default: "the caller's",
     help: 'Order of disk requests: idle, best-effort or realtime, the last two also with :LEVEL, 0 (first) to 7.',
   },
   stall_timeout: {
@@ -96,6 +107,7 @@ export const ADDED = {
     takes: 'text',
     metavar: 'SECONDS',
     rank: 2,
+    default: '0, never',
     help: 'Give up when nothing moves for so long.',
   },
   state_dir: {
@@ -103,6 +115,7 @@ export const ADDED = {
     takes: 'text',
     metavar: 'DIR',
     rank: 2,
+    default: '$XDG_STATE_HOME/bulkhaul, or ~/.local/state/bulkhaul',
     help: 'Where the journals are kept by which `bulkhaul status` and `bulkhaul resume` know a job.',
   },
   no_journal: { names: ['--no-journal'], takes: 'none', rank: 2, help: 'Keep no journal.' },

@@ -19,6 +19,8 @@ export interface Flag {
   /** Name of the value in the usage. */
   readonly metavar?: string;
   readonly help: string;
+  /** What holds where it is not given, if the words for it do not say so. */
+  readonly default?: string;
   /** Prefixes are looked for in rank 0 first; a higher rank is asked only when the lower ones have no match. */
   readonly rank: number;
   /** At most one flag of a group may be given. */
@@ -242,17 +244,30 @@ function recognise(table: FlagTable, names: ReadonlyMap<string, string>, argumen
   throw new UsageError(`no such option: ${head}`, { given: head, known: [...names.keys()] });
 }
 
-/** The usage text: `usage: NAME [-a] [-b B] … [operands]`, wrapped at `width` columns. */
+/** What help says of a flag, without a full stop. */
+export function told({ help, default: standard }: Flag): string {
+  const words = help.replace(/\.$/, '');
+  return standard === undefined ? words : `${words} (default: ${standard})`;
+}
+
+/**
+ * The usage text: `usage: NAME [-a] [-b B] … [operands]`, wrapped at `width` columns; where one of them has no room beside the
+ * name, all of them stand below it.
+ */
 export function usage(name: string, table: FlagTable, operands: string, width = 80): string {
   const items = Object.entries(table).map(([key, flag]) => `[${flag.names[0]}${valueText(key, flag)}]`);
-  const indent = ' '.repeat(`usage: ${name} `.length);
-  const lines: string[] = [];
-  let line = `usage: ${name}`;
-  for (const item of [...items, ...(operands === '' ? [] : [operands])]) {
-    if (line.length + 1 + item.length > width && line.trim() !== '') {
+  const words = [...items, ...(operands === '' ? [] : [operands])];
+  const head = `usage: ${name}`;
+  const beside = head.length + 1 + Math.max(0, ...words.map(({ length }) => length)) <= width;
+  const indent = ' '.repeat(beside ? head.length + 1 : 4);
+  const lines: string[] = beside ? [] : [head];
+  let line = beside ? head : indent;
+  for (const word of words) {
+    const next = line.trim() === '' ? line + word : `${line} ${word}`;
+    if (next.length > width && line.trim() !== '') {
       lines.push(line);
-      line = indent + item;
-    } else line += ` ${item}`;
+      line = indent + word;
+    } else line = next;
   }
   return [...lines, line].join('\n');
 }

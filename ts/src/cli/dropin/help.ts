@@ -1,6 +1,6 @@
 /** The page of a drop-in's help: its usage, words, flags and examples in, a page of a given width out. */
 import { commandLine, row, wrap } from '../layout.js';
-import { type DropInPage, type Flag, spellings } from './argparse.js';
+import { type DropInPage, type Flag, spellings, told } from './argparse.js';
 
 /** The page, and what only the help has. */
 export interface Page extends DropInPage {
@@ -15,7 +15,7 @@ export function helpPage({ usage, about, original, flags, examples }: Page, widt
   const put = (keys: (key: string, flag: Flag) => boolean) =>
     Object.entries<Flag>(flags)
       .filter(([key, flag]) => keys(key, flag))
-      .map(([key, flag]) => row(spellings(key, flag), flag.help, width));
+      .map(([key, flag]) => row(spellings(key, flag), `${told(flag)}.`, width));
   return [
     usage(width),
     '',

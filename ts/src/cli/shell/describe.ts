@@ -3,7 +3,7 @@
  *
  * It is made of the tables that the help is made of, so what they know they can't tell differently.
  */
-import type { DropInPage } from '../dropin/argparse.js';
+import { type DropInPage, told } from '../dropin/argparse.js';
 import { paragraphs } from '../layout.js';
 import { type Declaration, declared, GROUPS, type Verb } from '../options.js';
 
@@ -125,10 +125,11 @@ function ofPage(name: string, summary: string, page: DropInPage): Described {
     title,
     options: Object.entries(flags)
       .filter(([, { rank }]) => (rank === 2) === own)
-      .map(([key, { names, takes, metavar = key.toUpperCase(), help }]): DescribedOption => {
+      .map(([key, flag]): DescribedOption => {
+        const { names, takes, metavar = key.toUpperCase() } = flag;
         const of = choices[key];
         return {
-          ...{ names, value: takes === 'none' ? undefined : metavar, help: help.replace(/\.$/, '') },
+          ...{ names, value: takes === 'none' ? undefined : metavar, help: told(flag) },
           is: of === undefined ? kindOf(metavar) : { kind: 'choice', of },
           takes: takes === 'text' || takes === 'int' || takes === 'texts' ? 'one' : takes,
           repeatable: takes === 'texts' || takes === 'many',

@@ -16,7 +16,7 @@ export const FLAGS = {
     takes: 'int',
     metavar: 'N',
     rank: 0,
-    help: 'Cut the source into N parts, and run as many transfers at once.',
+    help: 'Cut the source into N parts, and run as many transfers at once; required.',
   },
   no_fpart: {
     names: ['--no-fpart'],
@@ -90,6 +90,7 @@ export const FLAGS = {
     takes: 'int',
     metavar: 'N',
     rank: 2,
+    default: 'one for each part',
     help: 'Transfers at once at most, where they are to be fewer than parts.',
   },
   hard_links: {
@@ -103,6 +104,7 @@ export const FLAGS = {
     takes: 'text',
     metavar: 'RATE',
     rank: 2,
+    default: 'no limit',
     help: 'Bytes a second of all transfers together, as rsync has it: KiB, or with B, K, M, G.',
   },
   quiet: { names: ['-q', '--quiet'], takes: 'none', rank: 2, help: 'Say only what is wrong.' },
@@ -118,6 +120,7 @@ export const FLAGS = {
     takes: 'text',
     metavar: 'FORM',
     rank: 2,
+    default: 'auto',
     help: 'The status on standard error: auto (a row on a terminal, else a line every 30 s), tty, plain, json, or none.',
   },
   log_file: {

@@ -56,7 +56,8 @@ export const FLAGS = {
     takes: 'int',
     metavar: 'BYTES',
     rank: 0,
-    help: 'Bytes at the end of a file that are compared before it counts as unchanged (65536). 0 or less: none, size and time decide.',
+    default: '65536',
+    help: 'Bytes at the end of a file that are compared before it counts as unchanged. 0 or less: none, size and time decide.',
   },
   files_per_job: {
     names: ['-f', '-fpj', '--files_per_job'],
@@ -239,6 +240,7 @@ export const FLAGS = {
     takes: 'text',
     metavar: 'BYTES',
     rank: 1,
+    default: '0',
     help: 'Read at most so many bytes a second from the sources: K is 1000, Ki is 1024; 0: no limit.',
   },
   file_rate_limit: {
@@ -246,6 +248,7 @@ export const FLAGS = {
     takes: 'text',
     metavar: 'FILES',
     rank: 1,
+    default: '0',
     help: 'Look at no more than so many entries a second, with K or Ki as for -L; 0: no limit.',
   },
   target_file_system: {
@@ -272,6 +275,7 @@ export const FLAGS = {
     takes: 'text',
     metavar: 'SECONDS',
     rank: 1,
+    default: '0',
     help: 'Give up when nothing at all moves for so long, with 190 for a copy; ten times as long while something is synced. 0: never.',
   },
   exit_not_enough_space: {
@@ -283,7 +287,14 @@ export const FLAGS = {
 
   dry_run: { names: ['--dry-run'], takes: 'none', rank: 2, help: 'Show what would be done, itemised, and do nothing.' },
   json: { names: ['--json'], takes: 'none', rank: 2, help: 'JSON lines on standard output instead of text.' },
-  progress: { names: ['--progress'], takes: 'text', metavar: 'FORM', rank: 2, help: 'auto, tty, plain, json or none.' },
+  progress: {
+    names: ['--progress'],
+    takes: 'text',
+    metavar: 'FORM',
+    rank: 2,
+    default: 'auto',
+    help: 'auto, tty, plain, json or none.',
+  },
   quiet: { names: ['--quiet'], takes: 'none', rank: 2, help: 'No progress and no notes on standard error.' },
   log_file: {
     names: ['--log-file'],
@@ -320,12 +331,20 @@ export const FLAGS = {
     help: 'Follow a symlink to a directory where a directory comes in the destination.',
   },
   one_file_system: { names: ['--one-file-system'], takes: 'none', rank: 2, help: 'Do not enter other file systems.' },
-  chown: { names: ['--chown'], takes: 'text', metavar: 'USER:GROUP', rank: 2, help: 'Owner and group to set.' },
+  chown: {
+    names: ['--chown'],
+    takes: 'text',
+    metavar: 'USER:GROUP',
+    rank: 2,
+    default: 'as in the source',
+    help: 'Owner and group to set.',
+  },
   chmod: {
     names: ['--chmod'],
     takes: 'text',
     metavar: 'MODES',
     rank: 2,
+    default: 'as in the source',
     help: 'Changes to modes, such as D755,F644 or go-w.',
   },
   no_owner: { names: ['--no-owner'], takes: 'none', rank: 2, help: 'Do not keep owner and group.' },
@@ -334,6 +353,7 @@ export const FLAGS = {
     takes: 'text',
     metavar: 'FILE',
     rank: 2,
+    default: 'all of the source',
     help: 'Copy only the names in FILE, one a line, relative to the one source directory.',
   },
   files_from0: {
@@ -341,6 +361,7 @@ export const FLAGS = {
     takes: 'text',
     metavar: 'FILE',
     rank: 2,
+    default: 'all of the source',
     help: 'The same, each name ended by NUL.',
   },
   max_delete: {
@@ -348,6 +369,7 @@ export const FLAGS = {
     takes: 'text',
     metavar: 'N|N%',
     rank: 2,
+    default: 'no limit',
     help: 'Remove nothing when it would be more entries than N, or more than N% of those that are there: in the destination before the run, or in the sources. What a run that held back has copied counts in the next.',
   },
   accept_time_loss: {
@@ -402,6 +424,7 @@ export const FLAGS = {
     takes: 'int',
     metavar: 'N',
     rank: 2,
+    default: "the caller's",
     help: 'Niceness of the worker threads, -20 to 19.',
   },
   stall_timeout: {
@@ -416,6 +439,7 @@ export const FLAGS = {
     takes: 'text',
     metavar: 'DIR',
     rank: 2,
+    default: '$XDG_STATE_HOME/bulkhaul, or ~/.local/state/bulkhaul',
     help: 'Where the journals are kept by which `bulkhaul status` and `bulkhaul resume` know a job.',
   },
   no_journal: { names: ['--no-journal'], takes: 'none', rank: 2, help: 'Keep no journal.' },
@@ -450,6 +474,7 @@ export const FLAGS = {
     takes: 'text',
     metavar: 'CLASS',
     rank: 2,
+    default: "the caller's",
     help: 'Order of disk requests: idle, best-effort or realtime, the last two also with :LEVEL, 0 (first) to 7.',
   },
   ...WATCHED,
