@@ -141,6 +141,7 @@ const ROOMS = [
     'recorded',
     'jobs',
     'consent',
+    'spool',
     'base',
     'crew',
     'trees',

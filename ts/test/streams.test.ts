@@ -81,6 +81,75 @@ describe('a list that comes late', () => {
   });
 });
 
+describe('- for what is read', () => {
+  it('is an archive on standard input: its content goes to standard output, or is tested', async () => {
+    const root = place();
+    const quiet = { code: 0, stderr: '' };
+    for (const line of [
+      'gzip -c s/a | bh decompress -',
+      'xz -c s/a | bh decompress -c -',
+      'gzip s/a; bh decompress - <s/a.gz',
+    ])
+      expect(await shell(line, root), line).toEqual({ ...quiet, stdout: 'a' });
+    expect(await shell('bh decompress -q --test - <s/a.gz', root)).toEqual({ ...quiet, stdout: '' });
+    const cut = await shell('head -c 20 s/a.gz | bh decompress -', root);
+    expect([cut.code, cut.stdout]).toEqual([1, '']);
+    expect(cut.stderr).toMatch(/stdin: damaged: it was cut short, at byte 20\n/);
+    expect(cut.stderr).not.toContain('bulkhaul resume');
+  });
+
+  it('is a tar on standard input', async () => {
+    const root = place();
+    for (const [line, to] of [
+      ['tar -c s', 'plain'],
+      ['tar -cz s', 'packed'],
+    ] as const) {
+      expect(await shell(`${line} | bh unpack -q - ${to}`, root)).toEqual({ code: 0, stdout: '', stderr: '' });
+      expect(there(root, to, 's')).toEqual(['a', 'b']);
+    }
+    expect((await shell('tar -c s | bh unpack --list -q -', root)).code).toBe(0);
+    expect((await shell('tar -c s | bh unpack --verify -', root)).stderr).toContain('complete: 3 entries\n');
+  });
+
+  it('is kept where TMPDIR says for as long as that takes, and a signal that comes before its end leaves nothing', async () => {
+    const [root, room] = [place(), scratch()];
+    const TMPDIR = join(room, 'tmp');
+    mkdirSync(TMPDIR);
+    await shell('gzip -c s/a | bh decompress -', root, { TMPDIR });
+    expect(there(TMPDIR)).toEqual([]);
+    const line =
+      'mkfifo f; "$NODE" "$MAIN" unpack - to <f & exec 3>f; echo x >&3; until ls "$TMPDIR"/bulkhaul-stdin-*/stdin; do sleep 0.02; done; kill -TERM $!; wait $!';
+    const { code, stderr } = await shell(line, root, { TMPDIR });
+    expect(code).toBe(130);
+    expect(stderr).toContain('bulkhaul: SIGTERM: standard input had not ended, and nothing was begun\n');
+    expect([there(TMPDIR), existsSync(join(root, 'to'))]).toEqual([[], false]);
+  });
+
+  it.each([
+    ['copy - d'],
+    ['copy s -'],
+    ['move - d'],
+    ['migrate s -'],
+    ['remove -y -'],
+    ['list -'],
+    ['manifest -'],
+    ['compare - s'],
+    ['partition -n 1 -'],
+    ['pack s -'],
+    ['unpack - -'],
+    ['compress -'],
+    ['decompress s/a -'],
+    ['sync - d'],
+    ['image pack s -'],
+  ])('%s is refused, and means nothing of that name', async (line) => {
+    const root = place();
+    mkdirSync(join(root, '-'));
+    const { code, stderr } = await shell(`bh ${line} </dev/null`, root);
+    expect([code, stderr]).toEqual([2, expect.stringMatching(/standard (stream|input)/)]);
+    expect(there(root).filter((name) => name !== '-')).toEqual(['s']);
+  });
+});
+
 describe('an output that is no file', () => {
   const LIST = /^s\/\ns\/a:[0-9a-f]{16}\ns\/b:[0-9a-f]{16}\n$/;
 

@@ -15,12 +15,13 @@ export function parseSize(text: string, option: string): number {
 const quoted = (word: string) => (/^[\w@%+=:,./~-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`);
 
 /**
- * Why a path is none of this machine, and what to do instead: `host:path` as of rsync and scp, and URLs. Undefined: it is
- * one; `./host:path` always is. `verb` and `operands`: the command that it is given to.
+ * Why a path is none of this machine, and what to do instead: `host:path` as of rsync and scp, URLs, and `-`. Undefined: it
+ * is one; `./host:path` always is. `verb` and `operands`: the command that it is given to.
  */
 export function elsewhere(path: string, verb: string, operands: readonly string[]): string | undefined {
   const [, scheme, rest = ''] = /^([a-z][a-z0-9+.-]*):\/\/(.*)$/is.exec(path) ?? [];
   const here = `./${path} is the way to mean a local name`;
+  if (path === '-') return `- is a standard stream, and ${verb} works on paths: ${here}`;
   if (scheme?.toLowerCase() === 'file') return `${path} is a URL: the path is ${rest.replace(/^[^/]*/, '') || '/'}`;
   if (scheme?.toLowerCase() === 's3' && (verb === 'copy' || verb === 'remove')) {
     const does = verb === 'copy' ? `bulkhaul sync ${operands.map(quoted).join(' ')}` : 'bulkhaul sync --delete-from';

@@ -4,7 +4,7 @@ import type { DecompressOptions } from '../../ops/decompress.js';
 import { ConversionCommand } from '../conversion.js';
 import { flag, operands } from '../options.js';
 import { Command } from '../parser.js';
-import { runJob } from '../run.js';
+import { neededSpillDirectory, runJob } from '../run.js';
 
 export class DecompressCommand extends ConversionCommand {
   static override paths = [['decompress']];
@@ -19,6 +19,9 @@ export class DecompressCommand extends ConversionCommand {
       archive of 16 MiB and more where it was, if that has several blocks or frames. What is one piece, such as an
       ordinary .gz, begins anew.
 
+      Where PATH is \`-\`, it is standard input, whose content goes to standard output as with \`--stdout\`, or is tested: it is kept in
+      a file in $TMPDIR, else in /var/tmp, until it is read.
+
       What has the name of the content already is compared: the same lets the archive go, anything else is a conflict, and
       both stay. Files with several names (hard links), symlinks and special files are left alone and counted. What bzip2
       and other programs have made is left alone, and told; where a PATH names it, and where the name of an archive does not
@@ -32,6 +35,7 @@ export class DecompressCommand extends ConversionCommand {
       ['Whether they are whole', '$0 decompress --test run'],
       ['Those of TSV only, and they stay', '$0 decompress --ext tsv --keep run'],
       ['One of them, to be read', '$0 decompress --stdout run/counts.tsv.gz | head'],
+      ['One that another host sends', 'ssh host cat /data/counts.tsv.gz | $0 decompress - > counts.tsv'],
     ],
   });
 
@@ -48,10 +52,22 @@ export class DecompressCommand extends ConversionCommand {
   operands = operands('PATH…', 0);
 
   async execute(): Promise<number> {
-    const { settings, context, test, stdout, sparse, keep } = this;
-    if (stdout && test) throw new BulkhaulError('USAGE', '--stdout writes, and --test writes nothing');
+    const { context, operands } = this;
+    if (!operands.includes('-')) return this.#decompress(operands, this.stdout);
+    if (operands.length > 1) throw new BulkhaulError('USAGE', 'standard input (-) is decompressed alone');
+    this.file('PATH', '-', '/dev/stdin');
+    const { spooled } = await import('../spool.js');
+    const directory = neededSpillDirectory(context.env);
+    // What came by a stream can't be had again.
+    this.journal = false;
+    return spooled(context.stdin, directory, (path) => this.#decompress([path], !this.test));
+  }
+
+  async #decompress(paths: readonly string[], stdout: boolean): Promise<number> {
+    const { settings, context, test, sparse, keep } = this;
+    if (this.stdout && test) throw new BulkhaulError('USAGE', '--stdout writes, and --test writes nothing');
     const options: DecompressOptions = {
-      ...(await this.files('decompress', this.operands)),
+      ...(await this.files('decompress', paths)),
       ...{ test, sparse, keep },
       ...(stdout && { output: this.file('--stdout', '-', '/dev/stdout') }),
     };

@@ -30,6 +30,8 @@ export class UnpackCommand extends StoreCommand {
       compressed shard that has an index only the pieces are read that hold what is wanted; any other compressed archive is
       unpacked into a file without a name first, in TARGET.
 
+      SRC may be \`-\`, a tar on standard input: it is kept in a file in $TMPDIR, else in /var/tmp, until it is unpacked.
+
       SRC may be \`s3://BUCKET/PREFIX\`, or a tar there: what is wanted is asked for, and not the rest of its shard.
 
       \`--list\` prints the entries; \`--verify\` reads all and compares it with the sums of shards and entries: neither has
@@ -61,30 +63,40 @@ export class UnpackCommand extends StoreCommand {
   operands = operands('SRC [PATH…] TARGET', 1);
 
   async execute(): Promise<number> {
-    const { settings, context } = this;
+    const { context } = this;
     if (this.list && this.verify) throw new BulkhaulError('USAGE', '--list and --verify exclude each other');
     const task = this.list ? 'list' : this.verify ? 'verify' : 'unpack';
     const [source = '', ...rest] = this.operands;
-    this.refuseHosts('unpack', [source]);
+    if (source !== '-') this.refuseHosts('unpack', [source]);
     refuseElsewhere('unpack', rest);
     const destination = task === 'unpack' ? rest.pop() : undefined;
+    // What came by a stream can't be had again.
+    if (source === '-') this.journal = false;
     if (task === 'unpack' && destination === undefined) {
       throw new BulkhaulError('USAGE', 'where to? unpack SRC TARGET; --list and --verify need no TARGET');
     }
-    const options: UnpackOptions = {
-      source,
+    const spillDirectory = neededSpillDirectory(context.env);
+    const options: Omit<UnpackOptions, 'source'> = {
       task,
       only: rest,
       ignoreZeros: this.ignoreZeros,
       owner: !this.noOwner,
       store: this.store,
       environment: context.env,
-      dryRun: settings.dryRun,
-      spillDirectory: neededSpillDirectory(context.env),
+      dryRun: this.settings.dryRun,
+      spillDirectory,
       ...(destination !== undefined && { destination }),
       ...this.resources,
       ...this.journaled,
     };
+    if (source !== '-') return this.#unpack({ ...options, source });
+    const { spooled } = await import('../spool.js');
+    return spooled(context.stdin, spillDirectory, (path) => this.#unpack({ ...options, source: path }));
+  }
+
+  async #unpack(options: UnpackOptions): Promise<number> {
+    const { settings, context } = this;
+    const { task } = options;
     const { unpack } = await import('../../ops/unpack.js');
     const shown = this.list && !settings.json ? { ...settings, verbose: true } : settings;
     let left = false;

@@ -122,7 +122,10 @@ export class VerifyCommand extends StoreCommand {
       const what = 'a MANIFEST is a file of this machine (sync brings it here); --in URL says where its paths begin';
       throw new BulkhaulError('USAGE', what);
     }
-    refuseElsewhere('verify', this.operands);
+    refuseElsewhere(
+      'verify',
+      this.operands.filter((path) => path !== '-'),
+    );
     const url = this.directory !== undefined && isUrl(this.directory);
     if (this.directory !== undefined && !url) this.refuseHosts('verify', [this.directory]);
     if (this.operands.includes('-') && this.directory === undefined) {
