@@ -11,8 +11,10 @@ use bulkhaul_engine::copy::options::FilesFrom;
 use bulkhaul_engine::entry::Outcome;
 use bulkhaul_engine::error::Refusal;
 use bulkhaul_engine::{Errno, Kind};
+use bulkhaul_sys::failpoint::{self, Call, Effect, Plan};
 use bulkhaul_sys::{self as sys, AsFd as _};
 
+use crate::rig::fault::{again, order, with_stops};
 use crate::rig::{
     NOBODY, Scratch, Tree, apart, attempt, compare, content, contents, copy, has, has_staging, listing, must, named,
     root,
@@ -544,36 +546,34 @@ fn a_source_that_is_rewritten() {
 /// A file that never stays the same is reported, and what was there stays.
 #[test]
 fn a_source_that_grows_all_the_time() {
+    const TEST: &str = "failures::a_source_that_grows_all_the_time";
+    if let Some(words) = order() {
+        let base = Path::new(&words[0]);
+        // Whenever it is looked at.
+        failpoint::arm(Some(Plan {
+            call: Some(Call::StatFd),
+            nth: 0,
+            count: usize::MAX,
+            effect: Effect::Stop,
+        }));
+        let copied = copy(&[contents(base.join("source"))], base.join("to"), |o| o.jobs = 1);
+        failpoint::disarm();
+        let copied = copied.incomplete();
+        return assert_eq!(copied.failures(&base.join("source")), ["changed read - f"]);
+    }
     let scratch = Scratch::new();
-    let source = scratch.tree("source");
+    let (source, to) = (scratch.tree("source"), scratch.tree("to"));
     source.file("f", vec![1; 16 << 20]).file("still", "x");
-    let stop = AtomicBool::new(false);
-    let mut changed = 0;
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            let mut file = File::options().append(true).open(source.at("f")).unwrap();
-            while !stop.load(Ordering::Relaxed) {
-                file.write_all(&[1]).unwrap();
-            }
-        });
-        let stop = Stop(&stop);
-        for turn in 0..6 {
-            let to = scratch.tree(&format!("to-{turn}"));
-            to.file("f", "old");
-            let copied = copy(&[contents(source.path())], to.path(), |_| {});
-            assert_eq!(to.read("still"), b"x");
-            if copied.report.totals.outcome_of(Outcome::Changed) == 1 {
-                changed += 1;
-                let copied = copied.incomplete();
-                assert_eq!(copied.failures(source.path()), ["changed read - f"]);
-                assert_eq!(to.read("f"), b"old");
-            }
-            assert_eq!(to.names(), ["f", "still"]);
-        }
-        drop(stop);
+    to.file("f", "old");
+    let log = scratch.at("log");
+    let words = [scratch.path().display().to_string()];
+    let said = with_stops(again(TEST, &words, &log), &log, |_| {
+        let mut file = File::options().append(true).open(source.at("f")).unwrap();
+        file.write_all(&[1]).unwrap();
     });
-    // The writer may not have had its turn while a copy was made.
-    assert!(changed > 0, "it never changed");
+    assert!(said.contains("1 passed"), "{said}");
+    assert_eq!((to.read("f"), to.read("still")), (b"old".to_vec(), b"x".to_vec()));
+    assert_eq!(to.names(), ["f", "still"]);
 }
 
 /// A name in the place of a directory that the run meets on its way: only what lies there fails.
