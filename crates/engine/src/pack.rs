@@ -24,7 +24,7 @@ use std::sync::Arc;
 
 use bulkhaul_formats::codec::{Codec, Format};
 use bulkhaul_formats::shards;
-use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow};
+use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind};
 
 use self::find::Finder;
 use self::known::{Known, Next};
@@ -34,7 +34,7 @@ use self::read::Bases;
 use self::run::Run;
 use self::tell::{Teller, outcome_of};
 use crate::bytes::output::Output;
-use crate::error::{Refusal, Side, describe};
+use crate::error::{Failure, Refusal, Side, describe};
 use crate::job::desk::{Desk, Phase};
 use crate::job::resources::{Resources, Staff};
 use crate::job::{Job, Work, process};
@@ -47,6 +47,7 @@ use crate::sweep::leftovers;
 use crate::tree::descriptors::Budget;
 use crate::tree::in_use::InUse;
 use crate::tree::path::{self, c_string, join, open_directory_path, show, split, trim};
+use crate::tree::protection::protected;
 use crate::tree::selection::{self, Selection};
 use crate::tree::staging::Stager;
 use crate::walk::start::{Root, check_roots};
@@ -221,8 +222,16 @@ impl Pack {
             }
             opened => opened.map_err(refused)?,
         };
-        leftovers::clear_files(&directory, Side::Destination(0), stager, desk)
-            .map_err(|fault| Refusal::NoDestination(format!("{}: {}", show(path), fault.kind())))?;
+        let stat = sys::stat_fd(directory.as_fd()).map_err(refused)?;
+        if let Some(why) = protected(stat.protection) {
+            return Err(Refusal::NoDestination(format!(
+                "{}: {why}, so no shard gets its name there",
+                show(path)
+            )));
+        }
+        leftovers::clear_files(&directory, Side::Destination(0), stager, desk).map_err(|fault| {
+            Refusal::NoDestination(Failure::new(&fault, path.clone(), Kind::Directory, None).message)
+        })?;
         Ok(Place {
             directory,
             path: path.clone(),

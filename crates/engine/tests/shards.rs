@@ -15,7 +15,7 @@ use bulkhaul_sys::failpoint::{self, Effect, Plan};
 use proptest::prelude::*;
 
 use crate::rig::fault::{again, can_hold_everything, each, everything, exhaustive, facts, finish, order, say};
-use crate::rig::{Copied, Scratch, Tree, content, has_staging, must, run};
+use crate::rig::{Copied, Scratch, Tree, compare, content, has_staging, listing, must, run};
 
 fn bytes(path: &Path) -> Vec<u8> {
     path.as_os_str().as_bytes().to_vec()
@@ -104,6 +104,54 @@ fn one_of_everything_comes_back() {
         let dry = unpack(&shards, &back, |options| options.dry_run = true).complete();
         assert_eq!(dry.report.totals.outcome_of(bulkhaul_engine::entry::Outcome::Copied), 0);
     }
+}
+
+/// In an append-only directory nothing can be renamed or removed: nothing is begun in it, and nothing is left.
+#[test]
+fn append_only_directories() {
+    let scratch = Scratch::new();
+    let Some(base) = scratch.file_system("ext4", "rw") else {
+        return;
+    };
+    let source = scratch.tree("source");
+    source
+        .file("d/new", "content")
+        .file("d/changed", "newer")
+        .symlink("d/link", "new")
+        .file("a/first", "x")
+        .link("d/linked", "a/first");
+    let shards = scratch.at("shards");
+    pack(source.path(), &shards, |_| {}).complete();
+    let to = Tree::new(base.join("to"));
+    to.file("d/changed", "old").dir("shards");
+    must("chattr", &[&"+a", &to.at("d"), &to.at("shards")]);
+    let before = listing(&to.at("d"));
+    for _ in 0..2 {
+        let unpacked = unpack(&shards, to.path(), |_| {}).incomplete();
+        let mut told: Vec<&str> = unpacked.report.failures.iter().map(|f| f.operation.text()).collect();
+        told.sort_unstable();
+        assert_eq!(
+            told,
+            ["create", "create", "link", "symlink"],
+            "{:?}",
+            unpacked.report.failures
+        );
+        let why = |f: &bulkhaul_engine::error::Failure| f.message.contains("append-only (chattr +a)");
+        assert!(
+            unpacked.report.failures.iter().all(why),
+            "{:?}",
+            unpacked.report.failures
+        );
+        assert_eq!(listing(&to.at("d")), before);
+        let refused = pack::job(packing(source.path(), &to.at("shards"), |_| {})).unwrap();
+        let refused = run(&refused).unwrap_err().to_string();
+        assert!(refused.contains("append-only (chattr +a)"), "{refused}");
+        assert!(to.at("shards").read_dir().unwrap().next().is_none());
+    }
+    must("chattr", &[&"-a", &to.at("d"), &to.at("shards")]);
+    fs::remove_dir(to.at("shards")).unwrap();
+    unpack(&shards, to.path(), |_| {}).complete();
+    compare(source.path(), to.path());
 }
 
 /// What the target takes for one name is one of them; nothing of the other is there, under no name.

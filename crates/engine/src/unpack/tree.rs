@@ -33,6 +33,7 @@ use crate::tree::full::explained;
 use crate::tree::keep::{Keep, Reach};
 use crate::tree::metadata::{Scratch, Subject, Valued, give, lose_times, put_right, set_mode, set_times};
 use crate::tree::path::{c_string, join, open_beneath, open_directory_path, show, split};
+use crate::tree::protection::forbidden;
 use crate::tree::publish::publish;
 use crate::tree::spelling::Arrivals;
 use crate::tree::staging::{Stager, Staging};
@@ -446,6 +447,14 @@ impl Hand<'_> {
             })
     }
 
+    /// Refuses what flags of a directory, or of what has the name there, forbid, before anything is written.
+    fn permit(operation: Operation, place: &Place, there: Option<&Stat>) -> Result<(), Fault> {
+        match forbidden(Some(&place.stat), there) {
+            Some(what) => Err(Fault::conflict(operation, 0, what)),
+            None => Ok(()),
+        }
+    }
+
     /// Gives what is staged its name.
     fn appear(place: &Place, staging: &Staging, name: &CStr, replaces: bool) -> Result<(), Fault> {
         let publish = || publish(place.at.as_fd(), staging, name, replaces, 0);
@@ -469,6 +478,7 @@ impl Hand<'_> {
         {
             return Ok(Self::unchanged(&place, &name, &there, header.size)?);
         }
+        Self::permit(Operation::Create, &place, there.as_ref())?;
         let create = |name: &CStr| sys::create_file(place.at.as_fd(), name);
         let (file, staging) = self
             .tree
@@ -542,6 +552,7 @@ impl Hand<'_> {
         } else {
             Operation::MakeNode
         };
+        Self::permit(operation, &place, there.as_ref())?;
         let make = |name: &CStr| match &text {
             Some(text) => sys::make_symlink(text, at.as_fd(), name),
             None => sys::make_node(at.as_fd(), name, kind, device),
@@ -585,6 +596,7 @@ impl Hand<'_> {
         if let Some(there) = there.filter(|there| there.id == file.id) {
             return Ok(Self::unchanged(&place, &name, &there, 0)?);
         }
+        Self::permit(Operation::Link, &place, there.as_ref())?;
         let link = |name: &CStr| sys::make_link(from.at.as_fd(), &first_name, place.at.as_fd(), name);
         let ((), staging) = self.tree.stager.stage(&name, link).map_err(gone)?;
         let published = Self::appear(&place, &staging, &name, there.is_some()).map_err(Stopped::from);
