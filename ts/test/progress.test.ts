@@ -220,6 +220,20 @@ describe('progress', () => {
     }
   });
 
+  it('knows that holes cost nothing, and that what was read is of the file in flight', () => {
+    const progress = new Progress();
+    const expected = { entries: 2, files: 2, bytes: 4300 * MIB, toRead: 4300 * MIB, toDo: 2 };
+    // 4,000 MiB of holes are done at once; of the other file comes 10 MiB a second.
+    const holes = { doneFiles: 1, workedEntries: 1, doneBytes: 4000 * MIB };
+    for (let at = 0; at < 30; at += 1) {
+      const view = progress.update(snapshot({ ...(at > 0 && holes), readBytes: 10 * at * MIB, expected, elapsed: at }));
+      const { percent = 0, left = 0 } = view;
+      if (at > 1) expect(statusLine(view)).toContain(`${bytes(10 * at * MIB)} of ${bytes(310 * MIB)} | `);
+      if (at > 3) expect(Math.abs(percent - at / 0.3), `${percent} % at ${at} of 30 s`).toBeLessThan(10);
+      if (at > 15 && at < 27) expect(Math.max(left / (30 - at), (30 - at) / left)).toBeLessThan(2);
+    }
+  });
+
   it('of a removal knows the end where somebody has counted what is there', () => {
     const expected = { entries: 9000, files: 8000, toDo: 9000 };
     const progress = new Progress();

@@ -8,7 +8,7 @@
 import { movedOf, type Snapshot } from '../events.js';
 import type { Earlier } from '../journal/journal.js';
 import { display } from '../names.js';
-import { Estimate } from './estimate.js';
+import { Estimate, type Left } from './estimate.js';
 import { bytes, count, duration, rate } from './units.js';
 
 export interface View {
@@ -17,6 +17,8 @@ export interface View {
   aside?: string;
   /** 0 to 100, whole. Absent until it is known how much there is. */
   percent?: number;
+  /** Bytes that are still to be read. Absent until sizes are known. */
+  rest?: number;
   /** Seconds. Absent until it is known how much there is, and what it costs. */
   left?: number;
   /** Bytes moved a second, over the last seconds: read, copied, proved. Absent in the first view: one snapshot has no speed. */
@@ -32,6 +34,8 @@ const MOST_HOSTS = 16;
 /** Seconds between the samples that are kept, which bounds their number. */
 const SAMPLE_SPACING = 0.5;
 
+type Expected = NonNullable<Snapshot['expected']>;
+
 interface Sample {
   elapsed: number;
   moved: number;
@@ -41,6 +45,9 @@ export class Progress {
   readonly #estimate = new Estimate();
   #samples: Sample[] = [];
   #percent = 0;
+  /** Bytes of files that are done, and what of those that went through a run is theirs: the others are of files in flight. */
+  #done = 0;
+  #settled = 0;
   /** The part of all that earlier runs have done. */
   #before = 0;
 
@@ -65,7 +72,9 @@ export class Progress {
     const now = this.#rate();
     if (now !== undefined) view.rate = now;
     // What is left of a run that was told to stop is left for the next one.
-    const left = stopping === undefined ? this.#left(snapshot) : undefined;
+    const rest = this.#rest(snapshot);
+    if (rest !== undefined && snapshot.expected?.toRead !== undefined) view.rest = rest.bytes;
+    const left = stopping === undefined ? this.#left(snapshot, rest) : undefined;
     if (left !== undefined) {
       view.left = left;
       const share = elapsed + left > 0 ? elapsed / (elapsed + left) : 0;
@@ -77,11 +86,25 @@ export class Progress {
     return view;
   }
 
-  #left(snapshot: Snapshot): number | undefined {
-    const { elapsed, phase, expected, skippedFiles, workedEntries } = snapshot;
+  /** What is still to be done, as far as that is known. */
+  #rest(snapshot: Snapshot): Left | undefined {
+    const { expected, doneBytes } = snapshot;
+    if (expected === undefined) return undefined;
+    const through = throughOf(snapshot);
+    // A hole takes no reading: no more of a file that is done went through than there was.
+    this.#settled = Math.min(
+      through,
+      this.#settled + Math.max(0, doneBytes - this.#done) * perByteOf(snapshot, expected),
+    );
+    this.#done = doneBytes;
+    return leftOf(snapshot, expected, through - this.#settled);
+  }
+
+  #left(snapshot: Snapshot, rest: Left | undefined): number | undefined {
+    const { elapsed, phase, skippedFiles, workedEntries } = snapshot;
     const done = { bytes: movedOf(snapshot), worked: workedEntries - skippedFiles, skipped: skippedFiles };
     // Before the work there is no telling how long it takes.
-    const left = phase !== 'preflight' && expected ? leftOf(snapshot, expected) : undefined;
+    const left = phase === 'preflight' ? undefined : rest;
     // It learns from the beginning, also while nobody knows how much there is.
     return this.#estimate.update(elapsed, done, left);
   }
@@ -123,8 +146,19 @@ export function resumedText(earlier: Earlier): string {
 /** The same with what an earlier run has left, which costs nothing. */
 const throughOf = (snapshot: Snapshot) => movedOf(snapshot) + snapshot.resumedBytes;
 
-/** What is still to be done. The tree may have grown or shrunk since it was looked at. */
-function leftOf(snapshot: Snapshot, expected: NonNullable<Snapshot['expected']>) {
+/** How often each byte of what is left is read, as far as can be told. */
+function perByteOf({ doneBytes, skippedBytes }: Snapshot, { bytes = 0, toRead = 0 }: Expected): number {
+  const all = bytes > 0 ? toRead / bytes : 0;
+  // Where everything is proved, what is there already is read beside its source, once, and what is copied twice.
+  const skipped = doneBytes > 0 ? skippedBytes / doneBytes : 0;
+  return all - Math.max(0, all - 1) * skipped;
+}
+
+/**
+ * What is still to be done. The tree may have grown or shrunk since it was looked at. `inFlight`: bytes that went through for files
+ * that are not done.
+ */
+function leftOf(snapshot: Snapshot, expected: Expected, inFlight: number): Left | undefined {
   const entries = Math.max(0, expected.toDo - snapshot.workedEntries);
   if (expected.bytes === undefined || expected.toRead === undefined) {
     // Sizes are not known yet: what comes is taken for what has been. Before the first has come, nobody knows.
@@ -133,11 +167,8 @@ function leftOf(snapshot: Snapshot, expected: NonNullable<Snapshot['expected']>)
   }
   const byReading = expected.toRead - throughOf(snapshot);
   // What is skipped is not read as expected: files without an outcome tell it, where each is looked at once.
-  const perByte = expected.bytes > 0 ? expected.toRead / expected.bytes : 0;
-  // Where everything is proved, what is there already is read beside its source, once, and what is copied twice.
-  const skipped = snapshot.doneBytes > 0 ? snapshot.skippedBytes / snapshot.doneBytes : 0;
-  const each = perByte - Math.max(0, perByte - 1) * skipped;
-  const byFiles = expected.toDo > expected.entries ? byReading : (expected.bytes - snapshot.doneBytes) * each;
+  const files = (expected.bytes - snapshot.doneBytes) * perByteOf(snapshot, expected) - inFlight;
+  const byFiles = expected.toDo > expected.entries ? byReading : files;
   return { bytes: Math.max(0, Math.min(byReading, byFiles)), entries };
 }
 
@@ -188,7 +219,7 @@ export function statusLine(view: View, width = Number.POSITIVE_INFINITY): string
 
 const number = (value: number) => value.toLocaleString('en-US');
 
-function fieldsOf({ snapshot, aside, percent, left, rate: now, average }: View): Field[] {
+function fieldsOf({ snapshot, aside, percent, left, rest, rate: now, average }: View): Field[] {
   const { phase, foundFiles, foundBytes, skippedFiles, doneFiles, doneEntries, errors, elapsed, expected } = snapshot;
   const fields: Field[] = [];
   const add = (priority: number, text: string, short?: string) =>
@@ -224,7 +255,6 @@ function fieldsOf({ snapshot, aside, percent, left, rate: now, average }: View):
     if (expected) {
       const moved = throughOf(snapshot);
       // What is skipped is read once, or not at all: the total is what will have been read.
-      const rest = expected.toRead === undefined ? undefined : leftOf(snapshot, expected)?.bytes;
       add(4, rest === undefined ? `${bytes(moved)} done` : `${bytes(moved)} of ${bytes(moved + rest)}`);
       add(3, `${done} ${count(Math.max(expected.files, foundFiles), 'file')}`);
     } else {
