@@ -184,6 +184,22 @@ describe.skipIf(version?.code !== 0)('what rclone reaches', () => {
     expect(filesOf(back)).toEqual({ a: '1', x: 'stays' });
   }, 60_000);
 
+  it.each([
+    ['nobody answers', 'case "$*" in *lsjson*) echo "["; exit 5;; esac', 2],
+    ['the remote is not known', 'exit 1', 2],
+    ['the remote says no', 'case "$*" in *lsjson*) echo "["; exit 1;; esac', 23],
+    ['there is no such directory', 'case "$*" in *lsjson*) exit 3;; esac', 23],
+  ])('a source that can not be listed: %s', async (_, script, code) => {
+    const features = 'case "$*" in *features*) echo \'{"Precision":1,"Features":{"BucketBased":true}}\'; exit;; esac';
+    const bin = scratch();
+    const text = `#!/bin/sh\n${script === 'exit 1' ? '' : features}\n${script}\n`;
+    writeFileSync(join(bin, 'rclone'), text, { mode: 0o755 });
+    const env = { ...RCLONE, PATH: `${bin}:${process.env.PATH}` };
+    const there = put(scratch(), { x: 'stays' });
+    const ran = await run(['sync', '--delete', 'rclone:x:y', there], { env });
+    expect([ran.code, filesOf(there)], ran.stderr).toEqual([code, { x: 'stays' }]);
+  });
+
   it('is a file system', async () => {
     const root = scratch();
     const files = filesystem(place(root));

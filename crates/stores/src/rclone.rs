@@ -35,6 +35,8 @@ use crate::store::{Abilities, Entry, Facts, Gone, Listing, Origin, Part, Reading
 pub const RUNS: usize = 4;
 /// rclone's codes for a directory and a file that are not there.
 const ABSENT: [i32; 2] = [3, 4];
+/// Its code for what may work later: nobody has answered, or only that.
+const LATER: i32 = 5;
 /// The coarsest time that is one, in nanoseconds: a remote that keeps none says a century.
 const COARSEST: u64 = 3_600_000_000_000;
 /// Where temporary files are if nobody says.
@@ -174,6 +176,11 @@ impl Rclone {
         Err(self.fault(operation, "server", reason(ended)))
     }
 
+    /// rclone has come to no answer of the remote.
+    fn unavailable(&self, operation: Operation, ended: &Ended) -> Fault {
+        self.fault(operation, "unavailable", reason(ended))
+    }
+
     /// What the remote can do.
     fn features(&self) -> Result<Features, Stopped> {
         if let Some(features) = self.features.get() {
@@ -181,7 +188,10 @@ impl Rclone {
         }
         let remote = &self.target[..end_of_remote(&self.target).unwrap_or(self.target.len())];
         let ended = self.run(Operation::Stat, &["backend", "features", remote])?;
-        self.done(Operation::Stat, &ended)?;
+        // It asks nobody for anything in the remote: one that it does not know, or that it can't speak to.
+        if !ended.status.success() {
+            return Err(self.unavailable(Operation::Stat, &ended).into());
+        }
         let told: Value = serde_json::from_slice(&ended.output).map_err(|error| {
             self.fault(
                 Operation::Stat,
@@ -273,6 +283,7 @@ impl Rclone {
         match ended.status.code() {
             Some(0) => Ok(true),
             Some(code) if ABSENT.contains(&code) => Ok(false),
+            Some(LATER) => Err(self.unavailable(Operation::List, &ended).into()),
             _ => Err(lost(reason(&ended))),
         }
     }
@@ -484,9 +495,11 @@ impl Store for Rclone {
     }
 
     fn list<'s>(&'s self, desk: &'s Desk) -> Result<Box<dyn Listing + 's>, Refusal> {
-        let refuse = |why: &str| {
+        let refuse = |why: &str, answered: bool| {
             let text = format!("{}: {why}", String::from_utf8_lossy(&self.path(b"")));
             match self.side {
+                // Nobody has said that it is missing.
+                Side::Source if !answered => Refusal::NoStart(text),
                 Side::Source => Refusal::NoSource(text),
                 Side::Destination(_) => Refusal::NoDestination(text),
             }
@@ -503,14 +516,14 @@ impl Store for Rclone {
                 }
                 gathering.told()
             }
-            Ok(None) if self.side == Side::Source => Err(refuse("directory not found")),
+            Ok(None) if self.side == Side::Source => Err(refuse("directory not found", true)),
             Ok(None) => Ok(Box::new(Nothing { stopped: false })),
             Err(Stopped::Aborted) => Ok(Box::new(Nothing { stopped: true })),
             Err(Stopped::Fault(Fault {
-                cause: Cause::Answered(_, why),
+                cause: Cause::Answered(kind, why),
                 ..
-            })) => Err(refuse(&why)),
-            Err(Stopped::Fault(fault)) => Err(refuse(&bulkhaul_engine::error::cause_of(&fault))),
+            })) => Err(refuse(&why, kind != "unavailable")),
+            Err(Stopped::Fault(fault)) => Err(refuse(&bulkhaul_engine::error::cause_of(&fault), true)),
         }
     }
 
