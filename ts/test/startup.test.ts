@@ -35,7 +35,7 @@ const LAYOUT = 'ts/dist/cli/layout.js';
 
 it.each([
   ['--version', ['ts/dist/cli/version.js']],
-  ['--help', []],
+  ['--help', [LAYOUT]],
 ])('bulkhaul %s loads the table of commands and what answers', async (argument, more) => {
   expect(await loaded([argument])).toEqual([...MAIN, ...more, ANSWER].sort());
 });
