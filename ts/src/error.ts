@@ -123,6 +123,15 @@ export class BulkhaulError extends Error {
 
 export const NO_WORKING_DIRECTORY = 'the working directory does not exist any more';
 
+/** The working directory; undefined where it is gone. */
+export function workingDirectory(): string | undefined {
+  try {
+    return process.cwd();
+  } catch {
+    return undefined;
+  }
+}
+
 /** Whether the working directory was asked for and is gone. */
 export function isHomeless(error: unknown): boolean {
   return error instanceof Error && 'syscall' in error && error.syscall === 'uv_cwd';

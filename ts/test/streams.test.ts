@@ -287,6 +287,9 @@ describe('what can not be said', () => {
     [['run-mirror', '--help'], 2],
     [['run-mirror', '-q', '--manifest', '-', 's', 'd'], 2],
     [['dsync', '--help'], 2],
+    [['compress_files', '--help'], 2],
+    [['migrate_compress', '--help'], 2],
+    [['move_to_final', '--help'], 2],
     [['hpcp', 's', '-d', 'd'], 191],
     [['hpcp', 's', '--json', '-d', 'd'], 191],
   ])('%j into a full disk', async (args, code) => {
@@ -324,6 +327,9 @@ describe('a working directory that is gone', () => {
   it.each([
     ['bh copy s d', 2],
     ['bh list s', 2],
+    ['bh list .', 2],
+    ['bh compress .', 2],
+    ['bh remove -y s', 2],
     ['bh manifest s', 2],
     ['bh sync s d', 2],
     ['bh pack s d', 2],

@@ -7,7 +7,7 @@
 use std::fs;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bulkhaul_engine::bytes::transfer::Sparse;
 use bulkhaul_engine::copy;
@@ -22,6 +22,9 @@ use crate::rig::{Scratch, Tree, c_string, command, content, contents, has, has_s
 
 /// Where the power goes, for each file system and way of syncing.
 const POINTS: usize = 30;
+
+/// How long whoever holds a mount may take to let go.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// An image with a file system that can lose its power.
 pub struct Disk {
@@ -103,15 +106,13 @@ impl Disk {
         // A process that another test starts holds all descriptors of this one until it is what it is to be, and whoever
         // copies the mount namespace holds the mount.
         let mut unmounted = false;
-        let gone = (0..400).any(|_| {
+        let until = Instant::now() + PATIENCE;
+        while !unmounted || !self.is_free() {
+            let shown = self.point.display();
+            assert!(Instant::now() < until, "{shown} can't be unmounted: {unmounted}");
             unmounted = unmounted || command("umount", &[&self.point]).status.success();
-            let gone = unmounted && self.is_free();
-            if !gone {
-                std::thread::sleep(Duration::from_millis(5));
-            }
-            gone
-        });
-        assert!(gone, "{} can't be unmounted: {unmounted}", self.point.display());
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// Whether no file system uses the device, in whatever namespace: only then the next mount is a new one.

@@ -4,13 +4,13 @@
  * Comes in: what it is, and what it does; goes out: its exit code. What fails in its jobs, how far they are, and how it ends
  * are in one journal, which the same command goes on with. How it goes on is its own.
  */
-import { BulkhaulError } from '../error.js';
+import { BulkhaulError, workingDirectory } from '../error.js';
 import type { Report, Snapshot } from '../events.js';
 import { absolutePath } from '../journal/identity.js';
 import { Keeper } from '../journal/keeper.js';
 import type { CommandOperation } from '../journal/record.js';
 import type { JournalSettings } from '../ops/arguments.js';
-import { type Job, journalFor, NOTHING_YET, recordIn, workingDirectory } from '../ops/job.js';
+import { type Job, journalFor, NOTHING_YET, recordIn } from '../ops/job.js';
 import { ExitCode, sentenceOf } from '../verdict.js';
 import { decisive, type Witness } from './ended.js';
 import { exitCodeOfError, systemError } from './exit.js';

@@ -1,6 +1,6 @@
 /** Values of options: the text that was typed in, numbers out. What is none throws `USAGE` with the name of the option. */
 import { readFile } from 'node:fs/promises';
-import { BulkhaulError, whyOf } from '../error.js';
+import { BulkhaulError, NO_WORKING_DIRECTORY, whyOf, workingDirectory } from '../error.js';
 import { display, fromBytes, toBytes } from '../names.js';
 
 /** Bytes from a whole number with K, M, G, T or P (base 1024). Throws `USAGE` with the name of the option. */
@@ -15,7 +15,7 @@ export function parseSize(text: string, option: string): number {
 const quoted = (word: string) => (/^[\w@%+=:,./~-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`);
 
 /**
- * Why a path is none of this machine, and what to do instead: `host:path` as of rsync and scp, URLs, and `-`. Undefined: it
+ * Why a path is none of this machine, and what to do instead: `host:path` as of rsync and scp, URLs, `-`, and a path in a working directory that is gone. Undefined: it
  * is one; `./host:path` always is. `verb` and `operands`: the command that it is given to.
  */
 export function elsewhere(path: string, verb: string, operands: readonly string[]): string | undefined {
@@ -42,7 +42,9 @@ export function elsewhere(path: string, verb: string, operands: readonly string[
     return `${path} is a URL, and bulkhaul works on paths of this machine: ${what}; ${here}`;
   }
   const [, host] = /^((?:[^/:@]*@)?\[[^\]/]*\]|[^/:]+):/.exec(path) ?? [];
-  if (host === undefined && scheme === undefined) return undefined;
+  if (host === undefined && scheme === undefined) {
+    return path.startsWith('/') || workingDirectory() !== undefined ? undefined : NO_WORKING_DIRECTORY;
+  }
   const words = operands.map(quoted).join(' ');
   const below = path.slice((host?.length ?? 0) + 1);
   if (verb === 'migrate')

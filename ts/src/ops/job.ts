@@ -6,7 +6,7 @@
  * in the report, and the job resolves: `complete` tells, and `orThrow()` rejects.
  */
 import { existsSync } from 'node:fs';
-import { BulkhaulError } from '../error.js';
+import { BulkhaulError, workingDirectory } from '../error.js';
 import { decode, type JobEvent, type Report, type Snapshot, type Victims } from '../events.js';
 import { conclusionOf, type Journaled, type Journaling, Keeper } from '../journal/keeper.js';
 import type { Operation } from '../journal/record.js';
@@ -568,15 +568,6 @@ export async function journalFor(
   const finished = finishedPath(directory, journal?.id ?? id);
   const files = journal?.files ?? [path, leasePath(directory, id), finished];
   return { id, open, files, finished, ...(journal && { journal }) };
-}
-
-/** Undefined where it is gone. */
-export function workingDirectory(): string | undefined {
-  try {
-    return process.cwd();
-  } catch {
-    return undefined;
-  }
 }
 
 /** The addon's job with its journal, which is closed where there is none to be made. */

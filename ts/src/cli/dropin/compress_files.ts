@@ -11,7 +11,7 @@ export function compressFiles(args: readonly string[], context: Context): Promis
     usageError,
     version: () => `compress_files (bulkhaul ${version()})\n`,
     help: async () => (await import('./compress_files/help.js')).helpText,
-    lost: 1,
+    lost: 2,
     run: async (call: ReturnType<typeof parseCall>, watched: Context) =>
       (await import('./compress_files/run.js')).run(call, watched),
   };

@@ -11,7 +11,7 @@ export function migrateCompress(args: readonly string[], context: Context): Prom
     usageError,
     version: () => `migrate_compress (bulkhaul ${version()})\n`,
     help: async () => (await import('./migrate_compress/help.js')).helpText,
-    lost: 1,
+    lost: 2,
     run: async (call: ReturnType<typeof parseCall>, watched: Context) =>
       (await import('./migrate_compress/run.js')).run(call, watched),
   };

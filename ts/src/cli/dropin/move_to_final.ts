@@ -11,7 +11,7 @@ export function moveToFinal(args: readonly string[], context: Context): Promise<
     usageError,
     version: () => `move_to_final (bulkhaul ${version()})\n`,
     help: async () => (await import('./move_to_final/help.js')).helpText,
-    lost: 1,
+    lost: 2,
     run: async (call: ReturnType<typeof parseCall>, watched: Context) =>
       (await import('./move_to_final/run.js')).run(call, watched),
   };
