@@ -24,7 +24,7 @@ use crate::rig::{Scratch, Tree, c_string, command, content, contents, has, has_s
 const POINTS: usize = 30;
 
 /// How long whoever holds a mount may take to let go.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// An image with a file system that can lose its power.
 pub struct Disk {
