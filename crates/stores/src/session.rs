@@ -325,18 +325,32 @@ mod tests {
     #[test]
     fn memory_of_a_part_is_used_again_for_one_that_is_about_as_long() {
         let session = Session::open(SessionOptions::default(), Arc::default()).unwrap();
-        let part = Bytes::from(session.buffer(PART_BYTES));
-        let place = part.as_ptr();
+        let kept = || {
+            session
+                .kept
+                .buffers
+                .lock()
+                .unwrap()
+                .iter()
+                .map(Vec::capacity)
+                .sum::<usize>() as u64
+        };
+        drop(Bytes::from(session.buffer(PART_BYTES)));
+        assert_eq!(kept(), PART_BYTES);
+        // It is in use, and not beside another.
+        let part = session.buffer(PART_BYTES - 1);
+        assert_eq!(
+            (kept(), part.len() as u64, part.capacity() as u64),
+            (0, PART_BYTES - 1, PART_BYTES)
+        );
         drop(part);
-        assert_ne!(session.buffer(PART_BYTES / 4).as_ptr(), place);
-        let part = session.buffer(PART_BYTES);
-        assert_eq!(part.len() as u64, PART_BYTES);
+        // What is far too long is no memory for it, and goes.
+        let part = session.buffer(PART_BYTES / 4);
+        assert_eq!((kept(), part.capacity() as u64), (0, PART_BYTES / 4));
         drop(part);
-        let most = usize::try_from(MEMORY_BYTES).unwrap();
         let parts: Vec<_> = (0..20).map(|_| session.buffer(PART_BYTES)).collect();
         drop(parts);
-        let kept = session.kept.buffers.lock().unwrap();
-        assert_eq!(kept.iter().map(Vec::capacity).sum::<usize>(), most);
+        assert_eq!(kept(), MEMORY_BYTES);
     }
 
     #[test]
