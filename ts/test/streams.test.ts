@@ -276,7 +276,7 @@ describe('a device, FIFO or socket as the destination', () => {
 
 describe('what can not be said', () => {
   const FULL =
-    /^(bulkhaul|hpcp|run-mirror|dsync): standard output could not be written: write: no space left on device\n$/;
+    /^(bulkhaul|hpcp|run-mirror|dsync|compress_files|migrate_compress|move_to_final): standard output could not be written: write: no space left on device\n$/;
 
   it.each([
     [['--help'], 2],

@@ -21,7 +21,6 @@ import type { ServeSettings } from '../report/serve.js';
 import { ExitCode } from '../verdict.js';
 import { answer } from './answer.js';
 import type { Witness } from './ended.js';
-import { leave } from './leave.js';
 import { version } from './version.js';
 
 export const PROGRESS = ['auto', 'tty', 'plain', 'json', 'none'] as const;
@@ -149,7 +148,8 @@ async function followed(
   context: Outputs,
   listen?: Listener,
 ): Promise<Report> {
-  const { openReporters } = await import('../report/follow.js');
+  // Before a file system may hold the threads that read modules, too.
+  const [{ openReporters }, { leave }] = await Promise.all([import('../report/follow.js'), import('./leave.js')]);
   const { follow, status, stopping: waiting, say, hush } = await openReporters(reportSettings(settings, context));
   const job = begin(wantsEntries(settings), hush);
   if (settings.aside === undefined) context.follow?.(job);
