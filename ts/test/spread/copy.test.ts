@@ -611,7 +611,8 @@ describe('how far a spread copy is', () => {
     ['a manifest', 2, 2, { manifest: true }],
     ['a removal of what is extra', 1, 2, { removeExtra: true }],
   ])('counts all bytes and entries of %s', async (_, reads, passes, { manifest, ...options }) => {
-    const [source, destination] = [scratch(), join(scratch(), 'copy')];
+    // In a directory that two of them make at once names are given once more, and what was proved before is not known then.
+    const [source, destination] = [scratch(), scratch()];
     const sizes = [100_000, 70_000, 5];
     for (const size of sizes) {
       writeFileSync(join(source, `f${size}`), Buffer.alloc(size, 'x'));
