@@ -274,7 +274,7 @@ describe('progress', () => {
 
   it('says that it syncs, and for how long', () => {
     const view = new Progress().update(snapshot({ phase: 'closing', syncing: 12, elapsed: 20 }));
-    expect(statusLine(view)).toContain('syncing for 12 s');
+    expect(statusLine(view)).toContain('syncing what was written (12 s)');
   });
 
   it('of a step beside the work says which it is, at any width, and no speed before anything moves', () => {
@@ -301,7 +301,7 @@ describe('progress', () => {
     expect(statusLine(view, 53)).toBe('stopping: 12 files in flight, 80.0 MiB left | 1 error');
     expect(statusLine(view, 40)).toBe('stopping | 0 B/s | 1 error | 4.0 s');
     expect(statusLine(at(1, 0, { syncing: 2 }))).toContain(
-      'stopping: 1 file in flight, 0 B left | syncing for 2.0 s | ',
+      'stopping: 1 file in flight, 0 B left | syncing what was written (2.0 s) | ',
     );
     expect(statusLine(at(0, 0, { phase: 'removing' }))).toMatch(/^stopping \| /);
   });

@@ -197,6 +197,11 @@ interface Field {
   short?: string;
 }
 
+/** What is synced, and for how long it has been, in seconds. */
+function syncingText(since: number): string {
+  return `syncing what was written (${duration(since)})`;
+}
+
 /** What a run that was told to stop waits for: `stopping: 2 files in flight, 80.0 MiB left`. */
 export function stoppingText({ stopping }: Snapshot): string {
   if (stopping === undefined || stopping.files === 0) return 'stopping';
@@ -227,7 +232,7 @@ function fieldsOf({ snapshot, aside, percent, left, rest, rate: now, average }: 
   const wrong = errors > 0 ? 8 : 2;
   if (snapshot.stopping !== undefined) {
     add(10, stoppingText(snapshot), 'stopping');
-    if (snapshot.syncing !== undefined) add(9, `syncing for ${duration(snapshot.syncing)}`, 'syncing');
+    if (snapshot.syncing !== undefined) add(9, syncingText(snapshot.syncing), 'syncing');
     if (now !== undefined) add(6, rate(now));
     add(wrong, count(errors, 'error'));
     add(3, duration(elapsed));
@@ -247,7 +252,7 @@ function fieldsOf({ snapshot, aside, percent, left, rest, rate: now, average }: 
   }
   // What a step beside the work checks first is part of what it says that it does.
   const said = aside !== undefined && phase === 'preflight' ? '' : doingText(snapshot);
-  const doing = snapshot.syncing === undefined ? said : `syncing for ${duration(snapshot.syncing)}`;
+  const doing = snapshot.syncing === undefined ? said : syncingText(snapshot.syncing);
   const [short] = doing.split(' ');
   if (doing !== '') add(9, doing, short);
   if (phase !== 'preflight') {
