@@ -154,7 +154,8 @@ export class Serve implements Reporter {
       response.end(`${text}\n`);
     };
     const told = this.#route(request, response, say);
-    if (told) say(told);
+    // The rest of a request that comes after its answer would reset the connection, and with it what was not read yet.
+    if (told) request.on('end', () => say(told)).resume();
   }
 
   /** Answers, now or by `say` later; what it returns is the answer. */
