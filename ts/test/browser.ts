@@ -30,13 +30,15 @@ export async function browse(
   expression: string,
   { dark = false, width = 400 } = {},
 ): Promise<{ value: unknown; errors: string[] }> {
+  const own = scratch();
   const child = spawn(
     BROWSER as string,
     [
       ...['--headless', '--no-sandbox', '--disable-gpu', '--remote-debugging-pipe', `--window-size=${width},900`],
-      ...[`--blink-settings=preferredColorScheme=${dark ? 0 : 1}`, `--user-data-dir=${scratch()}`],
+      ...[`--blink-settings=preferredColorScheme=${dark ? 0 : 1}`, `--user-data-dir=${own}`],
     ],
-    { stdio: ['ignore', 'ignore', 'pipe', 'pipe', 'pipe'] },
+    // It leaves things where temporary files go.
+    { env: { ...process.env, TMPDIR: own }, stdio: ['ignore', 'ignore', 'pipe', 'pipe', 'pipe'] },
   );
   // All its processes have it, and some go on for a moment and write: it is closed when the last of them has ended.
   child.stderr?.resume();
