@@ -1038,6 +1038,34 @@ it('works with a server that somebody else wrote', async () => {
   expect([mirror.code, filesOf(join(bucket, 'hash'))], mirror.stderr).toEqual([0, { other: '1' }]);
 }, 60_000);
 
+it('brings a file where a directory was, and the reverse, when what is extra may go', async () => {
+  const gateway = await versitygw();
+  if (!gateway) return;
+  const { env, bucket } = gateway;
+  const before = tree({ a: '1', 'b/c/d': '2', 'b/e': '3', z: '4' });
+  const after = tree({ 'a/x': '5', 'a/y/z': '6', b: '7' });
+  const [url, local] = ['s3://bucket/p', join(scratch(), 'local')];
+  const mirror = (from: string, to: string, most: string) =>
+    run(['sync', '--delete', '--max-delete', most, from, to], { env });
+  const there = () => [filesOf(join(bucket, 'p')), filesOf(local)];
+  await mirror(before, url, '100%');
+  await mirror(url, local, '100%');
+  expect(there()).toEqual([filesOf(before), filesOf(before)]);
+  // To a server that has files and directories, and from it.
+  for (const [from, to] of [
+    [after, url],
+    [url, local],
+  ] as const) {
+    const was = there();
+    const held = await mirror(from, to, '1');
+    expect([held.code, there()], held.stderr).toEqual([3, was]);
+    expect(held.stderr).toContain('something extra is in its way, which was not removed');
+    const ran = await mirror(from, to, '100%');
+    expect(ran.code, ran.stderr).toBe(0);
+  }
+  expect(there()).toEqual([filesOf(after), filesOf(after)]);
+}, 60_000);
+
 it('agrees with rclone about what is there', async () => {
   const version = await program('rclone', ['version'], {}).catch(() => undefined);
   if (version?.code !== 0) return console.log('skip: rclone is not installed');

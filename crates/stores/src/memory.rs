@@ -19,6 +19,8 @@ pub struct Memory {
     side: Side,
     objects: Mutex<Objects>,
     writings: AtomicU64,
+    /// Keys are paths: none is another and a directory of others.
+    paths: bool,
 }
 
 impl Memory {
@@ -28,6 +30,15 @@ impl Memory {
             side,
             objects: Mutex::default(),
             writings: AtomicU64::new(0),
+            paths: false,
+        }
+    }
+
+    /// An empty one that refuses a key beside keys below it, as servers do that keep objects in a file system.
+    pub fn of_paths(side: Side) -> Self {
+        Self {
+            paths: true,
+            ..Self::new(side)
         }
     }
 
@@ -159,6 +170,15 @@ impl Store for Memory {
         facts: &Facts,
         _replaces: bool,
     ) -> Result<Box<dyn Writing + 's>, Stopped> {
+        let is_below = |key: &[u8], above: &[u8]| key.strip_prefix(above).is_some_and(|rest| rest.starts_with(b"/"));
+        if self.paths
+            && self
+                .objects()
+                .keys()
+                .any(|there| is_below(there, key) || is_below(key, there))
+        {
+            return Err(Fault::conflict(Operation::Create, 0, "something else is in its way").into());
+        }
         Ok(Box::new(Growing {
             store: self,
             key: key.to_vec(),

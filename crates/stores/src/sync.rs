@@ -7,6 +7,7 @@
 
 mod act;
 mod batch;
+mod blocked;
 pub mod options;
 mod plan;
 mod state;
@@ -18,7 +19,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bulkhaul_engine::Kind;
 use bulkhaul_engine::entry::{Changes, Outcome, Reason};
-use bulkhaul_engine::error::{Failure, Fault, Refusal, Side, Stopped};
+use bulkhaul_engine::error::{Failure, Fault, Operation, Refusal, Side, Stopped};
 use bulkhaul_engine::event::EntryEvent;
 use bulkhaul_engine::job::desk::{Desk, Phase};
 use bulkhaul_engine::job::{Job, Work};
@@ -33,6 +34,7 @@ use bulkhaul_sys::Time;
 
 use self::act::{Deed, Done, Task};
 use self::batch::Batches;
+use self::blocked::{Blocked, Way};
 use self::options::{Names, Proof, SyncOptions};
 use self::plan::Rules;
 use self::state::{Known, Remembered, State};
@@ -184,6 +186,7 @@ fn between(
         },
         desk,
         state: state.as_ref(),
+        blocked: Blocked::new(options.spill_directory.as_deref(), desk),
         broken: OnceLock::new(),
         partial: AtomicBool::new(false),
         interrupted: AtomicBool::new(false),
@@ -213,13 +216,10 @@ fn between(
         }
         run.work(index, &given);
     });
-    if let Some(error) = unstarted {
-        desk.note("threads", || {
-            (Vec::new(), format!("a worker could not be started: {error}"))
-        });
-    }
+    note_unstarted(desk, unstarted);
     let extra = extra.into_inner().unwrap_or_else(PoisonError::into_inner);
     let withheld = run.sweep(extra, workers)?;
+    run.unblock(workers, withheld.is_some())?;
     if let Some(ordered) = ordered {
         ordered.release(desk);
     }
@@ -239,6 +239,14 @@ fn between(
     let mut report = desk.report(durability, desk.most_staff(), interrupted);
     report.withheld.extend(withheld);
     Ok(report)
+}
+
+fn note_unstarted(desk: &Desk, unstarted: Option<std::io::Error>) {
+    if let Some(error) = unstarted {
+        desk.note("threads", || {
+            (Vec::new(), format!("a worker could not be started: {error}"))
+        });
+    }
 }
 
 /// How often each byte of what is brought over is read, as far as that is known before.
@@ -317,6 +325,8 @@ struct Run<'s> {
     deed: Deed<'s>,
     desk: &'s Arc<Desk>,
     state: Option<&'s State>,
+    /// What waits until extra entries are gone.
+    blocked: Blocked,
     /// Why nothing more is done: temporary files, the state file.
     broken: OnceLock<Refusal>,
     /// Not all is known of what there is.
@@ -349,7 +359,23 @@ impl Run<'_> {
         &self,
         index: usize,
         join: &mut Join<'_>,
-        mut known: Option<&mut Known>,
+        known: Option<&mut Known>,
+        give: &SyncSender<Task>,
+        extra: &Mutex<Doomed>,
+    ) {
+        let mut way = Way::default();
+        self.meet(index, join, (&mut way, known), give, extra);
+        for (task, is_empty) in way.end() {
+            self.consider(index, task, is_empty, give);
+        }
+    }
+
+    /// Meets keys until there are no more, or nothing more is known of the source.
+    fn meet(
+        &self,
+        index: usize,
+        join: &mut Join<'_>,
+        (way, mut known): (&mut Way, Option<&mut Known>),
         give: &SyncSender<Task>,
         extra: &Mutex<Doomed>,
     ) {
@@ -367,9 +393,15 @@ impl Run<'_> {
                     destination: there,
                 })) => {
                     self.there.fetch_add(u64::from(there.is_some()), Ordering::Relaxed);
+                    let key = source.as_ref().or(there.as_ref()).map_or(&b""[..], |entry| &entry.key);
+                    for (task, is_empty) in way.pass(key) {
+                        self.consider(index, task, is_empty, give);
+                    }
                     let Some(entry) = source else {
-                        if let Some(entry) = there {
-                            self.keep_extra(&entry, extra);
+                        if let Some(entry) = there
+                            && self.keep_extra(&entry, extra)
+                        {
+                            way.extra(&entry.key);
                         }
                         continue;
                     };
@@ -392,19 +424,17 @@ impl Run<'_> {
                     };
                     let is_empty = !join.source_next().is_some_and(|next| next.key.starts_with(&entry.key));
                     let task = Task {
-                        source: entry,
-                        renamed: None,
                         destination: there,
                         known: join.knows_destination(),
-                        named: false,
                         remembered,
+                        ..Task::of(entry)
                     };
                     // A walk has found it already.
                     if excluded {
                         self.skipped(index, &task, Reason::NotSelected);
                         continue;
                     }
-                    self.consider(index, task, is_empty, give);
+                    way.hold(task, is_empty);
                 }
                 Err(Broken::Source(stopped)) => return self.lost(stopped, self.deed.source),
                 Err(Broken::Destination(stopped)) => self.lost(stopped, self.deed.destination),
@@ -452,12 +482,10 @@ impl Run<'_> {
                 None => None,
             };
             let task = Task {
-                source: entry(key),
                 renamed,
-                destination: None,
-                known: false,
                 named: true,
                 remembered,
+                ..Task::of(entry(key))
             };
             self.give(index, task, give);
         }
@@ -482,14 +510,16 @@ impl Run<'_> {
         }
     }
 
-    fn keep_extra(&self, entry: &Entry, extra: &Mutex<Doomed>) {
+    /// Keeps what is to go; answers whether it is.
+    fn keep_extra(&self, entry: &Entry, extra: &Mutex<Doomed>) -> bool {
         if !self.removes() || entry.failed || self.is_excluded(&entry.key) {
-            return;
+            return false;
         }
         let mut extra = extra.lock().unwrap_or_else(PoisonError::into_inner);
         if let Err(refusal) = extra.push(entry, self.deed.destination.abilities().directories) {
             self.give_up(refusal);
         }
+        true
     }
 
     /// Gives a key out, or closes it where nothing is to be done with what it is.
@@ -596,16 +626,50 @@ impl Run<'_> {
                 self.tell(&task, Outcome::Made, None, (Changes::NEW, 0));
             }
             Err(Stopped::Aborted) => self.interrupted.store(true, Ordering::Relaxed),
-            Err(Stopped::Fault(fault)) => {
-                let kind = task.source.kind;
-                counters.outcome(kind, fault.outcome(), None, 0);
-                let path = match fault.side {
-                    Side::Source => self.deed.source.path(&task.source.key),
-                    Side::Destination(_) => self.deed.destination.path(task.target()),
-                };
-                self.desk.fail(Failure::new(&fault, path, kind, None));
+            Err(Stopped::Fault(fault)) if Blocked::is_why(&task, &fault) => {
+                if let Err(refusal) = self.blocked.wait(&task.source) {
+                    self.give_up(refusal);
+                }
             }
+            Err(Stopped::Fault(fault)) => self.failed(index, &task, &fault),
         }
+    }
+
+    fn failed(&self, index: usize, task: &Task, fault: &Fault) {
+        let kind = task.source.kind;
+        self.desk.counters[index].outcome(kind, fault.outcome(), None, 0);
+        let path = match fault.side {
+            Side::Source => self.deed.source.path(&task.source.key),
+            Side::Destination(_) => self.deed.destination.path(task.target()),
+        };
+        self.desk.fail(Failure::new(fault, path, kind, None));
+    }
+
+    /// Does what waited until extra entries were gone, or tells that they are there still.
+    fn unblock(&self, workers: usize, stays: bool) -> Result<(), Refusal> {
+        let released = self.blocked.release()?;
+        let in_the_way = Fault::conflict(
+            Operation::Create,
+            0,
+            "something extra is in its way, which was not removed",
+        );
+        let unstarted = drive(workers, |index| {
+            loop {
+                match released.next() {
+                    Ok(None) => return,
+                    Ok(Some(_)) if self.is_stopped() => return self.interrupted.store(true, Ordering::Relaxed),
+                    Ok(Some(task)) if stays => self.failed(index, &task, &in_the_way),
+                    Ok(Some(task)) => self.perform(index, task),
+                    Err(refusal) => return self.give_up(refusal),
+                }
+            }
+        });
+        note_unstarted(self.desk, unstarted);
+        Ok(())
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.interrupted.load(Ordering::Relaxed) || self.desk.cancel.is_draining()
     }
 
     fn remember(&self, key: &[u8], remembered: Option<&Remembered>) {
@@ -648,7 +712,7 @@ impl Run<'_> {
     fn holds_back(&self, extra: u64) -> Option<(&'static str, String)> {
         let because = |kind, why: &str| Some((kind, format!("{why}, so nothing extra was removed")));
         let (there, met) = (self.there.load(Ordering::Relaxed), self.met.load(Ordering::Relaxed));
-        if self.interrupted.load(Ordering::Relaxed) || self.desk.cancel.is_draining() {
+        if self.is_stopped() {
             return because("interrupted", "it was stopped before its end");
         }
         if self.partial.load(Ordering::Relaxed) {
@@ -796,13 +860,17 @@ mod tests {
     use super::*;
     use crate::memory::Memory;
     use crate::store::Facts;
+    use bulkhaul_engine::sweep::limit::MaxDelete;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 
     type Files = BTreeMap<String, (Vec<u8>, i64)>;
 
     fn store(side: Side, files: &Files) -> Memory {
-        let memory = Memory::new(side);
+        filled(Memory::new(side), files)
+    }
+
+    fn filled(memory: Memory, files: &Files) -> Memory {
         for (key, (content, sec)) in files {
             let mtime = Some(Time { sec: *sec, nsec: 0 });
             memory.insert(
@@ -833,6 +901,19 @@ mod tests {
         let key = "[ab][/!0]?[ab]?";
         let file = (proptest::collection::vec(0..3_u8, 0..3), 0..3_i64);
         proptest::collection::btree_map(key, file, 0..9)
+    }
+
+    /// As directories have them: no name is a file and a directory.
+    fn paths() -> impl Strategy<Value = Files> {
+        files().prop_map(|mut files| {
+            let keys: Vec<String> = files.keys().cloned().collect();
+            let is_above = |above: &String, key: &str| {
+                key.strip_prefix(above.as_str())
+                    .is_some_and(|rest| rest.starts_with('/'))
+            };
+            files.retain(|key, _| !key.ends_with('/') && !keys.iter().any(|above| is_above(above, key)));
+            files
+        })
     }
 
     #[test]
@@ -893,6 +974,29 @@ mod tests {
             }
             let again = sync(&options, &from, &to);
             prop_assert_eq!(again.totals.outcome_of(Outcome::Copied), 0);
+        }
+
+        #[test]
+        fn what_is_in_the_way_goes_first(source in paths(), destination in paths(), allowed: bool) {
+            let max_delete = (!allowed).then_some(MaxDelete::Entries(0));
+            let options = SyncOptions { delete: true, max_delete, ..SyncOptions::default() };
+            let from = filled(Memory::of_paths(Side::Source), &source);
+            let to = filled(Memory::of_paths(Side::Destination(0)), &destination);
+            let report = sync(&options, &from, &to);
+            prop_assert!(report.accounted);
+            let extra: Vec<&String> = destination.keys().filter(|key| !source.contains_key(*key)).collect();
+            let is_below = |key: &str, above: &str| key.strip_prefix(above).is_some_and(|rest| rest.starts_with('/'));
+            let blocked = source.keys().filter(|key| {
+                extra.iter().any(|extra| is_below(key, extra) || is_below(extra, key))
+            });
+            if source.is_empty() || !(allowed || extra.is_empty()) {
+                prop_assert_eq!(report.totals.outcome_of(Outcome::Conflict), blocked.count() as u64);
+                prop_assert!(destination.keys().all(|key| to.all().iter().any(|(there, _)| there == key.as_bytes())));
+                return Ok(());
+            }
+            prop_assert!(report.is_complete());
+            let keys = |memory: &Memory| memory.all().into_iter().map(|(key, _)| key).collect::<Vec<_>>();
+            prop_assert_eq!(keys(&from), keys(&to));
         }
 
         #[test]

@@ -68,9 +68,24 @@ pub struct Task {
     pub named: bool,
     /// What is remembered of both.
     pub remembered: Option<Remembered>,
+    /// The destination has something extra above it, or below it.
+    pub blocked: bool,
 }
 
 impl Task {
+    /// An entry of the source, of which nothing else is known.
+    pub fn of(source: Entry) -> Self {
+        Self {
+            source,
+            renamed: None,
+            destination: None,
+            known: false,
+            named: false,
+            remembered: None,
+            blocked: false,
+        }
+    }
+
     /// The key in the destination.
     pub fn target(&self) -> &[u8] {
         self.renamed.as_deref().unwrap_or(&self.source.key)
