@@ -290,10 +290,19 @@ describe('what can not be said', () => {
     [['compress_files', '--help'], 2],
     [['migrate_compress', '--help'], 2],
     [['move_to_final', '--help'], 2],
+    [['help'], 2],
+    [['completion', 'bash'], 2],
+    [['doctor'], 2],
+    [['doctor', '--json'], 2],
+    [['status', '--state-dir', 'state'], 2],
+    [['report', '--state-dir', 'state'], 2],
+    [['report', '--html', '-', '--state-dir', 'state'], 2],
     [['hpcp', 's', '-d', 'd'], 191],
     [['hpcp', 's', '--json', '-d', 'd'], 191],
   ])('%j into a full disk', async (args, code) => {
     const root = place();
+    // A job to tell of.
+    if (args.includes('state')) await run(['copy', '--journal', '--state-dir', 'state', 's', 'd'], { cwd: root });
     const told = await shell(`bh ${args.join(' ')} >/dev/full`, root);
     expect(told).toMatchObject({ code, stderr: expect.stringMatching(FULL) });
   });
@@ -306,10 +315,11 @@ describe('what can not be said', () => {
   it.each([
     [['--help'], 2],
     [['copy', '--help'], 2],
+    [['completion', 'bash'], 2],
     [['hpcp', '--help'], 191],
   ])('%j into a closed pipe', async (args, code) => {
-    // The reader has gone before anything is written.
-    const line = `{ sleep 0.3; bh ${args.join(' ')}; echo "code $?" >&2; } | true`;
+    // A FIFO with a writer and no reader any more.
+    const line = `mkfifo f; exec 4<>f; exec 3>f; exec 4<&-; bh ${args.join(' ')} >&3; echo "code $?" >&2`;
     const { stderr } = await shell(line, scratch());
     expect(stderr).toMatch(/^\w+: standard output could not be written: nobody reads it any more\ncode \d+\n$/);
     expect(stderr).toContain(`code ${code}`);

@@ -6,7 +6,10 @@
 import type { Writable } from 'node:stream';
 import { BulkhaulError, whyOf } from '../error.js';
 
-/** Writes all that was asked for. Throws `OUTPUT` for what is lost, also where nobody reads it. */
+/**
+ * Writes all that was asked for. Throws `USAGE` for what is lost, also where nobody reads it: it is no job's, which could be
+ * incomplete.
+ */
 export function answer(stream: Writable, text: string): Promise<void> {
   return new Promise((resolve, reject) => {
     // The event says once more what the call has told.
@@ -15,7 +18,7 @@ export function answer(stream: Writable, text: string): Promise<void> {
       if (!error) return resolve();
       const gone = (error as NodeJS.ErrnoException).code === 'EPIPE';
       const why = gone ? 'nobody reads it any more' : whyOf(error);
-      reject(new BulkhaulError('OUTPUT', `standard output could not be written: ${why}`));
+      reject(new BulkhaulError('USAGE', `standard output could not be written: ${why}`));
     });
   });
 }

@@ -32,7 +32,7 @@ export function completionCommand(commands: () => Promise<readonly Told[]>): Ver
         Prints a script that completes commands, options and values in SHELL, for \`bulkhaul\` and for each drop-in under its
         own name. With --into it writes those of all shells, and the manual pages, where shells and man look below DIR.
 
-        Exit codes: 0, 2 usage, or a file that can't be written.
+        Exit codes: 0, 2 usage, or a file or standard output can't be written.
       `,
       examples: [
         ['All of it, for one user', '$0 completion --into ~/.local'],

@@ -20,7 +20,7 @@ export class DoctorCommand extends BareCommand {
       With --probe it also tries in each PATH what can be done there, and how fast: it writes 64 MiB into a file that has no
       name any more, so nothing stays.
 
-      Exit codes: 0, 2 the engine can't be loaded, a PATH can't be looked at, or usage.
+      Exit codes: 0, 2 the engine can't be loaded, a PATH can't be looked at, standard output can't be written, or usage.
     `,
     examples: [
       ['For a report', '$0 doctor /scratch /archive > doctor.txt'],

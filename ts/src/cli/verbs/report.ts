@@ -22,7 +22,7 @@ export class ReportCommand extends BareCommand {
       skipped, each run, and what was asked for. \`--json\` prints all records, and at last a line of the type story with the
       same.
 
-      Exit codes: 0, 2 there is no such job, its journal can't be read, or usage.
+      Exit codes: 0, 2 there is no such job, its journal can't be read, or what was asked for not written, or usage.
     `,
     examples: [
       ['The last job', '$0 report'],

@@ -23,7 +23,7 @@ export class StatusCommand extends BareCommand {
       to its end, \`failed\` one that did, and is not complete: resume goes on with both. One with workers may be named by
       its run directory.
 
-      Exit codes: 0, 2 there is no such job, or usage.
+      Exit codes: 0, 2 there is no such job, standard output can't be written, or usage.
     `,
     examples: [
       ['What there is', '$0 status'],
