@@ -262,15 +262,54 @@ describe('a device, FIFO or socket as the destination', () => {
     const { code, stderr } = await run(['copy', 's/a', '/dev/stdout'], { cwd: root });
     expect([code, stderr]).toEqual([2, expect.stringContaining('/dev/stdout: it is an open pipe or file')]);
   });
+});
 
-  it('an open pipe is no source', async () => {
+describe('an open pipe is no source', () => {
+  it.each([
+    ['copy PIPE d', 2],
+    ['move PIPE d', 2],
+    ['migrate PIPE d', 2],
+    ['sync PIPE d', 23],
+    ['pack PIPE d', 2],
+    ['unpack PIPE d', 23],
+    ['image pack PIPE d', 2],
+    ['image unpack PIPE d', 2],
+    ['image clone PIPE d', 2],
+    ['compress PIPE', 2],
+    ['decompress PIPE', 2],
+    ['decompress --test PIPE', 2],
+    ['list PIPE', 2],
+    ['manifest PIPE', 2],
+    ['partition -n 1 PIPE', 2],
+    ['compare PIPE s', 2],
+    ['compare s PIPE', 2],
+    ['remove --yes PIPE', 2],
+    ['retain --key k --keep 1 PIPE', 23],
+    ['copy --workers 1 PIPE d', 2],
+    ['hpcp PIPE -d d', 2],
+    ['hpcp -rm -rf PIPE -d d', 2],
+    ['hpcp -rm -rf PIPE', 2],
+    ['hpcp PIPE -fl d', 2],
+    ['run-mirror PIPE d', 2],
+    ['dsync -n 1 --working-dir w --log-output w PIPE d', 23],
+    ['compress_files -r PIPE', 2],
+    ['migrate_compress --log-dir w -s PIPE -d d', 1],
+    ['move_to_final --log-dir w -s PIPE -d d', 1],
+  ])('%s', async (line, code) => {
     const root = place();
-    const { code, stderr } = await shell('bh copy <(echo hi) f', root);
-    expect([code, stderr]).toEqual([
-      2,
-      expect.stringMatching(/^bulkhaul: \/dev\/fd\/\d+: .*: cat writes what it gives\n$/),
-    ]);
-    expect(there(root)).toEqual(['s']);
+    const refused = await shell(`bh ${line.replace('PIPE', '<(echo hi)')}`, root);
+    expect(refused.code).toBe(code);
+    expect(refused.stderr).toMatch(/\/dev\/fd\/\d+\b/);
+    expect(there(root).filter((name) => name !== 'w')).toEqual(['s']);
+    expect(there(root, 's')).toEqual(['a', 'b']);
+  });
+
+  it('a directory is one by its descriptor', async () => {
+    const root = place();
+    expect(await shell('exec 5<s; bh copy -q /dev/fd/5 d && bh list -q /dev/fd/5/', root)).toMatchObject({
+      code: 0,
+      stdout: expect.stringMatching(/^\.\/\na:/),
+    });
   });
 });
 

@@ -19,6 +19,7 @@ use std::sync::{Arc, OnceLock};
 use bulkhaul_formats::lists::names::FileList;
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind};
 
+use crate::bytes::stream::{NO_ENTRY, is_entry};
 use crate::entry::{Outcome, Reason};
 use crate::error::{Cause, Failure, Fault, Operation, Refusal, Side, describe};
 use crate::job::desk::{Desk, Expected, Phase};
@@ -107,6 +108,10 @@ impl Removal {
         }
         for path in options.paths.iter().chain(&options.no_preserve_root) {
             path::check(path)?;
+        }
+        // Gone would be the way to it, `/dev/stdin`, for everybody.
+        if let Some(path) = options.paths.iter().find(|path| !is_entry(path)) {
+            return Err(Refusal::Usage(format!("{}: {NO_ENTRY}", show(path))));
         }
         let staff = Staff::of(options.jobs, process().processors)?;
         options.max_delete.map_or(Ok(()), MaxDelete::check)?;

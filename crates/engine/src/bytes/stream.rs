@@ -34,6 +34,16 @@ pub fn descriptor_of(path: &[u8]) -> Option<i32> {
     }
 }
 
+/// Why what is open in this process is nothing to work on.
+pub const NO_ENTRY: &str = "it is an open pipe or file, not an entry of a directory: cat writes what it gives";
+
+/// Whether a path that was given to be worked on may be an entry of a directory: not where it names a descriptor of this
+/// process, as `<(command)` does. A link to that would lead nowhere. A directory is one by its descriptor too.
+pub fn is_entry(path: &[u8]) -> bool {
+    let led = || sys::stat(sys::current_directory(), &c_string(path)?, Follow::Yes);
+    descriptor_of(path).is_none() || !led().is_ok_and(|led| led.kind != Kind::Directory)
+}
+
 /// Whether two paths lead to one thing that gives what it has only once: who reads both has it in one of them.
 pub fn is_one(paths: [&[u8]; 2]) -> bool {
     let numbers = paths.map(descriptor_of);

@@ -11,7 +11,7 @@ use std::sync::{Arc, OnceLock};
 use bulkhaul_formats::lists::names::FileList;
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Identity, Kind, Node, OwnedFd, Stat};
 
-use crate::bytes::stream::descriptor_of;
+use crate::bytes::stream::{NO_ENTRY, descriptor_of, is_entry};
 use crate::copy::dir::{Dir, Presence, Twin, Twins, show_what_takes_renamed};
 use crate::copy::memory::Restored;
 use crate::copy::options::{Collision, CopyOptions, DestinationArgument, Directories, Rules, SourceArgument};
@@ -117,12 +117,11 @@ fn find(argument: &SourceArgument, goes: Option<(Stager, &Restored)>) -> Result<
             stat = led;
         }
     }
-    // A link to it would lead nowhere, and what it gives is no entry of a directory.
-    if stat.kind != Kind::Directory && descriptor_of(path).is_some() {
+    if !is_entry(path) {
         return Err(Fault {
             operation: Operation::Open,
             side: Side::Source,
-            cause: Cause::Conflict("it is an open pipe or file, not an entry of a directory: cat writes what it gives"),
+            cause: Cause::Conflict(NO_ENTRY),
         });
     }
     let name = c_string(&name).map_err(|e| fault(Operation::Open, e))?;

@@ -134,7 +134,8 @@ impl Shelf for Directory {
         match stat.kind {
             Kind::File => Ok(Box::new(Local(file))),
             Kind::Directory => Err(fault(Operation::Open, Errno::ISDIR).into()),
-            _ => Err(fault(Operation::Open, Errno::INVAL).into()),
+            // It is read from its middle.
+            _ => Err(fault(Operation::Open, Errno::SPIPE).into()),
         }
     }
 }

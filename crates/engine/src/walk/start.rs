@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Identity, OwnedFd, Stat};
 
+use crate::bytes::stream::{NO_ENTRY, is_entry};
 use crate::error::{Refusal, Side, describe};
 use crate::pool::tune::Medium;
 use crate::tree::listing::Batch;
@@ -88,6 +89,9 @@ pub fn check_roots(given: &[Root]) -> Result<Vec<Root>, Refusal> {
     let mut roots = given.to_vec();
     for root in &mut roots {
         path::check(&root.path)?;
+        if !is_entry(&root.path) {
+            return Err(Refusal::Usage(format!("{}: {NO_ENTRY}", show(&root.path))));
+        }
         let nameless = root.path.ends_with(b"/") || matches!(split(&root.path).1, b"" | b"." | b"..");
         if nameless {
             (root.contents, root.follow) = (true, true);
