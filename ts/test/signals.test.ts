@@ -22,31 +22,44 @@ function said(stream: NodeJS.ReadableStream | null, text: RegExp): Promise<void>
   });
 }
 
-/** Starts the command; `read`: what it prints is taken from it. */
-function start(args: readonly string[], cwd: string, read = true): ChildProcess {
-  const env = { ...process.env, NO_COLOR: '1', BULKHAUL_PROGRESS_INTERVAL: '0.05' };
-  const child = spawn(process.execPath, [executable, ...args], { cwd, env, stdio: ['ignore', 'pipe', 'pipe'] });
-  if (read) child.stdout?.resume();
-  // Before anything else fails the test.
-  onTestFinished(() => void child.kill('SIGKILL'));
-  return child;
+/** How a command ended, and all that it printed, as far as it was read. */
+interface End {
+  code: number | null;
+  stdout: string;
+  stderr: string;
 }
 
-/** Sends both signals, the first when it has begun: the status says so, or somebody else; answers code and standard error. */
-async function stoppedTwice(
-  child: ChildProcess,
-  begun: RegExp | Promise<void>,
-): Promise<{ code: number | null; stderr: string }> {
-  let stderr = '';
-  child.stderr?.on('data', (chunk: Buffer) => {
-    stderr += chunk;
-  });
-  const ended = new Promise<number | null>((resolve) => child.on('close', resolve));
+/** A command at work. */
+interface Started {
+  child: ChildProcess;
+  ended: Promise<End>;
+}
+
+/** Starts the command; `stdout: false`: what it prints there is not taken from it. `input`: it has a standard input. */
+function start(args: readonly string[], cwd: string, { stdout = true, input = false } = {}): Started {
+  const env = { ...process.env, NO_COLOR: '1', BULKHAUL_PROGRESS_INTERVAL: '0.05' };
+  const stdio = [input ? 'pipe' : 'ignore', 'pipe', 'pipe'] as const;
+  const child = spawn(process.execPath, [executable, ...args], { cwd, env, stdio: [...stdio] });
+  // Before anything else fails the test.
+  onTestFinished(() => void child.kill('SIGKILL'));
+  const printed = { stdout: '', stderr: '' };
+  for (const name of ['stdout', 'stderr'] as const) {
+    if (name === 'stderr' || stdout) {
+      child[name]?.on('data', (chunk: Buffer) => {
+        printed[name] += chunk;
+      });
+    }
+  }
+  return { child, ended: new Promise((resolve) => child.on('close', (code) => resolve({ code, ...printed }))) };
+}
+
+/** Sends both signals, the first when it has begun: the status says so, or somebody else. */
+async function stoppedTwice({ child, ended }: Started, begun: RegExp | Promise<void>): Promise<End> {
   await (begun instanceof RegExp ? said(child.stderr, begun) : begun);
   child.kill('SIGINT');
   await said(child.stderr, /SIGINT: stopping\b.*; once more to abort\n/);
   child.kill('SIGTERM');
-  return { code: await ended, stderr };
+  return ended;
 }
 
 describe('the first signal', () => {
@@ -70,22 +83,26 @@ describe('the first signal', () => {
     expect(readdirSync(join(cwd, 'd'))).toEqual(['big']);
   }
   const WAITS = 'stopping: 1 file in flight, 1.00 TiB left';
+  /** Stops a command of a held file, which is let go when the command has told what it waits for. */
+  async function stoppedOnce(
+    gate: NonNullable<Awaited<ReturnType<typeof held>>>,
+    { child, ended }: Started,
+    signal: NodeJS.Signals,
+    [stream, text]: ['stdout' | 'stderr', RegExp] = ['stderr', new RegExp(`\\d ${WAITS} \\| `)],
+  ): Promise<End> {
+    await gate.hangs;
+    child.kill(signal);
+    await said(child[stream], text);
+    gate.open();
+    return ended;
+  }
 
   it('in plain lines', async () => {
     const cwd = scratch();
     const gate = await held(cwd);
     if (!gate) return;
-    const child = start(['copy', `${gate.point}/`, 'd'], cwd);
-    let stderr = '';
-    child.stderr?.on('data', (chunk: Buffer) => {
-      stderr += chunk;
-    });
-    const ended = new Promise<number | null>((resolve) => child.on('close', resolve));
-    await gate.hangs;
-    child.kill('SIGHUP');
-    await said(child.stderr, new RegExp(`\\d ${WAITS} \\| `));
-    gate.open();
-    expect(await ended).toBe(130);
+    const { code, stderr } = await stoppedOnce(gate, start(['copy', `${gate.point}/`, 'd'], cwd), 'SIGHUP');
+    expect(code).toBe(130);
     expect(stderr).toContain(`SIGHUP: ${WAITS}; once more to abort\n`);
     expect(stderr.trimEnd().split('\n').at(-1)).toBe(STAY);
     expect(stderr).not.toContain('failure');
@@ -96,17 +113,9 @@ describe('the first signal', () => {
     const cwd = scratch();
     const gate = await held(cwd);
     if (!gate) return;
-    const child = start(['copy', '--workers', '1', '--state-dir', 'state', `${gate.point}/`, 'd'], cwd);
-    let stderr = '';
-    child.stderr?.on('data', (chunk: Buffer) => {
-      stderr += chunk;
-    });
-    const ended = new Promise<number | null>((resolve) => child.on('close', resolve));
-    await gate.hangs;
-    child.kill('SIGINT');
-    await said(child.stderr, new RegExp(`\\d ${WAITS} \\| `));
-    gate.open();
-    expect(await ended).toBe(130);
+    const copying = start(['copy', '--workers', '1', '--state-dir', 'state', `${gate.point}/`, 'd'], cwd);
+    const { code, stderr } = await stoppedOnce(gate, copying, 'SIGINT');
+    expect(code).toBe(130);
     expect(stderr.trimEnd().split('\n').at(-1)).toBe(STAY);
     await goesOn(cwd);
   });
@@ -115,17 +124,9 @@ describe('the first signal', () => {
     const cwd = scratch();
     const gate = await held(cwd);
     if (!gate) return;
-    const child = start(['copy', '--json', `${gate.point}/`, 'd'], cwd);
-    let stdout = '';
-    child.stdout?.on('data', (chunk: Buffer) => {
-      stdout += chunk;
-    });
-    const ended = new Promise<number | null>((resolve) => child.on('close', resolve));
-    await gate.hangs;
-    child.kill('SIGTERM');
-    await said(child.stdout, /"stopping"/);
-    gate.open();
-    expect(await ended).toBe(130);
+    const copying = start(['copy', '--json', `${gate.point}/`, 'd'], cwd);
+    const { code, stdout } = await stoppedOnce(gate, copying, 'SIGTERM', ['stdout', /"stopping"/]);
+    expect(code).toBe(130);
     const lines = jsonLines(stdout);
     expect(lines).toContainEqual(expect.objectContaining({ type: 'status', stopping: { files: 1, bytes: 2 ** 40 } }));
     expect(lines.at(-1)).toMatchObject({
@@ -161,15 +162,10 @@ describe('the first signal', () => {
     const cwd = scratch();
     const gate = await held(cwd);
     if (!gate) return;
-    const child = start(['image', 'pack', '--image-fs', 'squashfs', `${gate.point}/`, 'x.img'], cwd);
-    let stderr = '';
-    child.stderr?.on('data', (chunk: Buffer) => {
-      stderr += chunk;
-    });
-    const ended = new Promise<number | null>((resolve) => child.on('close', resolve));
+    const { child, ended } = start(['image', 'pack', '--image-fs', 'squashfs', `${gate.point}/`, 'x.img'], cwd);
     await Promise.race([Promise.all([gate.hangs, said(child.stderr, / packing \| 0 errors \| /)]), ended]);
     child.kill('SIGTERM');
-    const code = await ended;
+    const { code, stderr } = await ended;
     if (code === 2) return console.log(`skip: ${stderr}`);
     expect([code, stderr.trimEnd().split('\n').at(-1)]).toEqual([
       130,
@@ -182,17 +178,8 @@ describe('the first signal', () => {
     const cwd = scratch();
     const gate = await held(cwd);
     if (!gate) return;
-    const child = start(['hpcp', `${gate.point}/`, '-d', 'd'], cwd);
-    let stdout = '';
-    child.stdout?.on('data', (chunk: Buffer) => {
-      stdout += chunk;
-    });
-    const ended = new Promise<number | null>((resolve) => child.on('close', resolve));
-    await gate.hangs;
-    child.kill('SIGINT');
-    await said(child.stderr, new RegExp(`\\d ${WAITS} \\| `));
-    gate.open();
-    expect(await ended).toBe(130);
+    const { code, stdout } = await stoppedOnce(gate, start(['hpcp', `${gate.point}/`, '-d', 'd'], cwd), 'SIGINT');
+    expect(code).toBe(130);
     expect(stdout.trimEnd().split('\n').at(-1)).toBe(
       "Error occurred: ['Interrupted: 1 unfinished file stays; run the same command again to go on'], return code: 130.",
     );
@@ -206,17 +193,13 @@ it('SIGUSR1 is for the status, also while there is none: no debugger is opened',
   const cwd = scratch();
   mkdirSync(join(cwd, 's'));
   await program('mkfifo', [join(cwd, 'rules')]);
-  const child = start(['copy', '--exclude-from', 'rules', 's', 'd'], cwd);
-  let stderr = '';
-  child.stderr?.on('data', (chunk: Buffer) => {
-    stderr += chunk;
-  });
-  const ended = new Promise<number | null>((resolve) => child.on('close', resolve));
+  const { child, ended } = start(['copy', '--exclude-from', 'rules', 's', 'd'], cwd);
   // It can be opened as soon as the command reads it.
   const rules = await open(join(cwd, 'rules'), 'w');
   child.kill('SIGUSR1');
   await rules.close();
-  expect([await ended, stderr]).toEqual([0, expect.stringContaining('complete: 1 entry')]);
+  const { code, stderr } = await ended;
+  expect([code, stderr]).toEqual([0, expect.stringContaining('complete: 1 entry')]);
   expect(stderr).not.toContain('ebugger');
 });
 
@@ -270,11 +253,10 @@ it.skipIf(WITHOUT_DISKS !== undefined)('an image that no read gives anything of 
   if (mount === undefined) return;
   onTestFinished(mount.unmount);
   const hung = mount.hangs();
-  const child = start(['image', 'inspect', join(mount.point, 'i.img')], cwd);
-  const ended = new Promise<number | null>((resolve) => child.on('close', resolve));
+  const { child, ended } = start(['image', 'inspect', join(mount.point, 'i.img')], cwd);
   await hung;
   child.kill('SIGINT');
-  expect(await ended).toBe(130);
+  expect((await ended).code).toBe(130);
 });
 
 it.skipIf(WITHOUT_DISKS !== undefined)(
@@ -290,15 +272,14 @@ it.skipIf(WITHOUT_DISKS !== undefined)(
     const mount = await mountFaulty(join(cwd, 's'), `hang,until=${gate}`);
     if (mount === undefined) return;
     onTestFinished(mount.unmount);
-    const env = { ...process.env, NO_COLOR: '1', BULKHAUL_PROGRESS_INTERVAL: '0.05' };
-    const args = [executable, 'image', 'clone', '--no-journal', join(mount.point, 'disk.img'), to];
-    const child = spawn(process.execPath, args, { cwd, env, stdio: ['pipe', 'ignore', 'pipe'] });
-    onTestFinished(() => void child.kill('SIGKILL'));
-    await said(child.stderr, /Overwrite it\?/);
+    const args = ['image', 'clone', '--no-journal', join(mount.point, 'disk.img'), to];
+    const cloning = start(args, cwd, { input: true });
+    const { stdin, stderr: told } = cloning.child;
+    await said(told, /Overwrite it\?/);
     rmSync(gate);
-    const copying = said(child.stderr, / 0 of 1 file /);
-    child.stdin?.end('y\n');
-    const { code, stderr } = await stoppedTwice(child, copying);
+    const copying = said(told, / 0 of 1 file /);
+    stdin?.end('y\n');
+    const { code, stderr } = await stoppedTwice(cloning, copying);
     expect(stderr).toContain('SIGTERM: not everything came to an end; run the same command again to go on\n');
     expect(code).toBe(130);
     expect(readFileSync(to, 'utf8')).toBe('something');
@@ -320,8 +301,7 @@ describe('a directory that is never listed', () => {
     if (mount === undefined) return;
     const args = line.split(' ').map((word) => word.replace('M/', `${mount.point}/`));
     const hung = mount.hangs();
-    const child = start([...args, '--state-dir', join(cwd, 'state')], cwd);
-    const ended = new Promise<number | null>((resolve) => child.on('close', resolve));
+    const { child, ended } = start([...args, '--state-dir', join(cwd, 'state')], cwd);
     try {
       await hung;
       child.kill('SIGHUP');
@@ -332,7 +312,7 @@ describe('a directory that is never listed', () => {
     } finally {
       await mount.unmount();
     }
-    expect(await ended).toBe(130);
+    expect((await ended).code).toBe(130);
   });
 });
 
@@ -356,12 +336,11 @@ describe('what would take weeks', () => {
       utimesSync(join(cwd, directory, 'f'), 1, 1);
     }
     writeFileSync(join(cwd, 'MD5SUMS'), MD5SUMS);
-    const child = start(line.split(' '), cwd);
-    const ended = new Promise<number | null>((resolve) => child.on('close', resolve));
+    const { child, ended } = start(line.split(' '), cwd);
     await said(child.stderr, /[1-9] files?\b/);
     child.kill('SIGINT');
     // Nobody sends another.
-    expect(await ended).toBe(130);
+    expect((await ended).code).toBe(130);
   });
 });
 
@@ -371,8 +350,8 @@ it('a reader that takes nothing', async () => {
   const name = 'x'.repeat(200);
   // More than the pipe and the command hold of what is to be printed.
   for (let number = 0; number < 2000; number++) writeFileSync(join(cwd, 's', `${name}${number}`), '');
-  const child = start(['copy', '-n', 's', 'o'], cwd, false);
-  const { code, stderr } = await stoppedTwice(child, /2,000 (done|of)/);
+  const copying = start(['copy', '-n', 's', 'o'], cwd, { stdout: false });
+  const { code, stderr } = await stoppedTwice(copying, /2,000 (done|of)/);
   expect(stderr).toContain('SIGTERM: not everything came to an end; run the same command again to go on\n');
   expect(code).toBe(130);
 });
@@ -386,8 +365,7 @@ describe('a command that was killed', () => {
     for (const name of ['s', 'd']) mkdirSync(join(cwd, name));
     writeFileSync(join(cwd, 's/big'), Buffer.alloc(48 * 2 ** 20, 'not a hole'));
     // Slow enough to be met in the middle.
-    const child = start(command(['--bwlimit', '20m', '--json']), cwd, false);
-    const ended = new Promise((resolve) => child.on('close', resolve));
+    const { child, ended } = start(command(['--bwlimit', '20m', '--json']), cwd, { stdout: false });
     await said(child.stdout, /"copiedBytes":[1-9]\d{6}/);
     child.kill('SIGKILL');
     await ended;
