@@ -699,8 +699,62 @@ it('compares two places, by sizes and by what is in them', async () => {
   server.plan = ({ query }) => (query.get('continuation-token') ? { status: 403, code: 'AccessDenied' } : undefined);
   const partly = await compare('-i');
   expect([partly.code, partly.stdout], partly.stderr).toEqual([23, '']);
-  const wrong = await compare('--metadata');
-  expect([wrong.code, wrong.stderr.includes('--metadata')], wrong.stderr).toEqual([2, true]);
+});
+
+it('writes down what differs, and looks at as much of it as it is told to', async () => {
+  const server = await s3({ page: 2 });
+  const [long, other] = [Buffer.alloc(6 * MIB, 'ab'), Buffer.alloc(6 * MIB, 'ab')];
+  other[5] = 0;
+  const files = { 'a+b': '1', 'd/b': '22', 'd/same': 's', gone: 'x', 'l\nf': '3', long };
+  const source = tree(files);
+  const aside = scratch();
+  const list = join(aside, 'list');
+  const there = { 'a+b': '2', 'd/b': '1', 'd/same': 's', 'l\nf': '3', long: other, new: 'y' };
+  for (const [key, content] of Object.entries(there)) server.put(`p/${key}`, content);
+  const compare = async (...args: string[]) => {
+    const { code, stdout, stderr } = await run(['compare', ...args], { env: server.env });
+    return { code, stdout, stderr, list: existsSync(list) ? readFileSync(list, 'utf8') : undefined };
+  };
+  const places = [source, 's3://b/p'] as const;
+  // By sizes; by the ends, which is where the long one is the same; by all.
+  for (const [args, what] of [
+    [[], 'd/b\nnew\n\0-d/b\n\0-gone\n'],
+    [['--hash-size', '64K'], 'a+b\nd/b\nnew\n\0-a+b\n\0-d/b\n\0-gone\n'],
+    [['--hash-size', '6M'], 'a+b\nd/b\nlong\nnew\n\0-a+b\n\0-d/b\n\0-gone\n\0-long\n'],
+    [['--content', '-j', '4'], 'a+b\nd/b\nlong\nnew\n\0-a+b\n\0-d/b\n\0-gone\n\0-long\n'],
+    [['--full-hash', '-j1'], 'a+b\nd/b\nlong\nnew\n\0-a+b\n\0-d/b\n\0-gone\n\0-long\n'],
+  ] as const) {
+    const ran = await compare(...args, '-o', list, ...places);
+    const found = ran.list?.replaceAll('-\0', '\0-');
+    expect([args, ran.code, found], ran.stderr).toEqual([args, 1, what]);
+  }
+  const stdout = await compare('--tar', '-o', '-', 's3://b/p', source);
+  expect([stdout.code, stdout.stdout], stdout.stderr).toEqual([1, 'd/b\ngone\n']);
+  const tar = await compare('--tar', '-o', '-', ...places);
+  expect([tar.code, tar.stderr.includes('B is elsewhere')], tar.stderr).toEqual([2, true]);
+
+  // What both sides keep beside the content.
+  expect((await sync(server, source, 's3://b/q')).code).toBe(0);
+  const kept = [source, 's3://b/q'] as const;
+  expect((await compare('--metadata', '--content', ...kept)).code).toBe(0);
+  utimesSync(join(source, 'gone'), 1, 1);
+  const times = await compare('-i', '--metadata', ...kept);
+  expect([times.code, times.stdout], times.stderr).toEqual([1, '.f..t...... gone\n']);
+
+  // What could not be looked at is no difference, and no list is written by a run that is stopped.
+  server.plan = ({ method, key }) =>
+    method === 'GET' && key === 'q/long' ? { status: 403, code: 'AccessDenied' } : undefined;
+  const denied = await compare('--content', '-o', list, ...kept);
+  expect([denied.code, denied.list, denied.stderr.includes('AccessDenied')], denied.stderr).toEqual([23, '', true]);
+  for (const [option, words] of [
+    ['--list-a', 'verify --in URL'],
+    ['--xattrs', 'keeps none'],
+    ['--changes', 'goes with --output'],
+  ] as const) {
+    const refused = await compare(option, ...kept);
+    expect([option, refused.code]).toEqual([option, 2]);
+    if (option !== '--changes') expect(refused.stderr).toContain(words);
+  }
 });
 
 it('is a job that status shows and resume goes on with', async () => {

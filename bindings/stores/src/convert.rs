@@ -3,6 +3,7 @@
 //! Paths and URLs are buffers. Sizes are numbers, exact to 2^53 bytes. Times are seconds.
 
 use crate::files::FilesOptions;
+use bulkhaul_engine::compare::options::{Content, DiffForm};
 use bulkhaul_job::options::{Filter, JsLimits, choice, filter, max_delete, paths, resources, seconds};
 use bulkhaul_stores::prune::{self, Rule, Stays};
 use bulkhaul_stores::s3::Config;
@@ -118,7 +119,12 @@ pub struct StoreCompareOptions {
     pub left_access: Option<StoreAccess>,
     pub right_access: Option<StoreAccess>,
     pub requests: Option<StoreRequests>,
-    pub content: Option<bool>,
+    pub content: Option<String>,
+    pub hash_size: Option<f64>,
+    pub metadata: Option<bool>,
+    pub one_file_system: Option<bool>,
+    pub output: Option<Buffer>,
+    pub form: Option<String>,
     pub filter: Option<Filter>,
     pub spill_directory: Option<Buffer>,
     pub jobs: Option<u32>,
@@ -309,12 +315,27 @@ pub fn list_options(given: StoreListOptions) -> Result<list::ListOptions, String
 
 /// Options of a comparison. The error names the option.
 pub fn compare_options(given: StoreCompareOptions) -> Result<compare::CompareOptions, String> {
+    let content = [
+        ("nothing", Content::Nothing),
+        ("tail", Content::Tail),
+        ("whole", Content::Whole),
+    ];
+    let form = [
+        ("both", DiffForm::Both),
+        ("tar", DiffForm::Tar),
+        ("changes", DiffForm::Changes),
+    ];
     Ok(compare::CompareOptions {
         left: given.left.into(),
         right: given.right.into(),
         left_config: access(given.left_access)?,
         right_config: access(given.right_access)?,
-        content: given.content.unwrap_or(false),
+        content: choice("content", given.content.as_deref(), Content::Nothing, &content)?,
+        hash_size: given.hash_size.map(|size| bytes("hashSize", size)).transpose()?,
+        metadata: given.metadata.unwrap_or(false),
+        one_file_system: given.one_file_system.unwrap_or(false),
+        output: given.output.map(Vec::from),
+        form: choice("form", given.form.as_deref(), DiffForm::Both, &form)?,
         filter: given.filter.map(filter).transpose()?,
         session: requests(given.requests)?,
         jobs: given.jobs.map_or(0, |jobs| jobs as usize),

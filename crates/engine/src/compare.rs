@@ -120,7 +120,7 @@ impl Work for Compare {
                 let _syncing = desk.syncing();
                 interrupted = !changes.finish()?;
             }
-            (Some(changes), _) => changes.output.discard()?,
+            (Some(changes), _) => changes.discard()?,
             (None, _) => {}
         }
         done?;

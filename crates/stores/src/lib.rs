@@ -8,7 +8,7 @@
 //!                     └──┬───┘       │      └──┬────┘        │
 //!                     objects        │     gathered   program    what HTTP has in common; what is told in another order; a child
 //!                        └───────────┴──┬──────┴───────┴─────┘
-//!                                     store                      what all of them are: the interface
+//!                                     store   times              what all of them are: the interface; when two times are one
 //!                                       └── session              what the stores of a job share
 //!                                              └── uploads       what has begun, for the next run
 //! ```
@@ -40,4 +40,5 @@ pub mod shards;
 pub mod store;
 pub mod sweep;
 pub mod sync;
+mod times;
 pub mod uploads;

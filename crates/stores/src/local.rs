@@ -43,6 +43,8 @@ const LONGEST_TEXT: usize = 4096;
 pub struct LocalOptions {
     /// Exclude rules: what they exclude is not looked at.
     pub filter: Option<bulkhaul_engine::tree::selection::Rules>,
+    /// Other file systems are not entered.
+    pub one_file_system: bool,
     /// Directory for temporary files without a name; none: memory is used.
     pub spill_directory: Option<Vec<u8>>,
     /// Modes that a store has kept are set.
@@ -179,6 +181,20 @@ impl Local {
 }
 
 impl Local {
+    /// Opens what was a file when it was listed.
+    fn open(&self, key: &[u8]) -> Result<(OwnedFd, Stat), Fault> {
+        let (at, name) = self.holder(Operation::Open, key, false)?;
+        let file = sys::open_file(at.as_fd(), &name).map_err(|errno| match errno {
+            Errno::LOOP => Fault::changed(Operation::Open),
+            errno => self.fault(Operation::Open, errno),
+        })?;
+        let stat = sys::stat_fd(file.as_fd()).map_err(|errno| self.fault(Operation::Stat, errno))?;
+        if stat.kind != Kind::File {
+            return Err(Fault::changed(Operation::Open));
+        }
+        Ok((file, stat))
+    }
+
     /// The key of a symlink without its end, where this is one.
     fn link_of<'k>(&self, key: &'k [u8]) -> Option<&'k [u8]> {
         key.strip_suffix(LINK_SUFFIX)
@@ -398,7 +414,11 @@ impl Store for Local {
         let gather = Gather::new(desk, &roots, FactFinder::new(desk, wanted), &sorters);
         let walk = Walk {
             filter: &self.selection,
-            boundary: Boundary::None,
+            boundary: if self.options.one_file_system {
+                Boundary::FileSystem
+            } else {
+                Boundary::None
+            },
             across: &[],
             desk,
             crew: &crew,
@@ -439,16 +459,7 @@ impl Store for Local {
             let (entry, text) = self.link(Operation::Read, &listed.key, plain)?;
             return Ok(Box::new(Text(entry, Some(text))));
         }
-        let (at, name) = self.holder(Operation::Open, &listed.key, false)?;
-        let file = sys::open_file(at.as_fd(), &name).map_err(|errno| match errno {
-            // It was a file when it was listed.
-            Errno::LOOP => Fault::changed(Operation::Open),
-            errno => self.fault(Operation::Open, errno),
-        })?;
-        let stat = sys::stat_fd(file.as_fd()).map_err(|errno| self.fault(Operation::Stat, errno))?;
-        if stat.kind != Kind::File {
-            return Err(Fault::changed(Operation::Open).into());
-        }
+        let (file, stat) = self.open(&listed.key)?;
         let entry = of_stat(listed.key.clone(), &stat);
         Ok(Box::new(File {
             store: self,
@@ -457,6 +468,23 @@ impl Store for Local {
             entry,
             at: 0,
         }))
+    }
+
+    fn range(&self, entry: &Entry, from: u64, bytes: u64) -> Result<Bytes, Stopped> {
+        if let Some(plain) = self.link_of(&entry.key) {
+            let (_, text) = self.link(Operation::Read, &entry.key, plain)?;
+            let cut = |byte: u64| usize::try_from(byte).map_or(text.len(), |byte| byte.min(text.len()));
+            return Ok(text.slice(cut(from)..cut(from.saturating_add(bytes))));
+        }
+        let (file, stat) = self.open(&entry.key)?;
+        if stat.size != entry.size {
+            return Err(Fault::changed(Operation::Read).into());
+        }
+        let mut buffer = self.session.buffer(bytes.min(entry.size.saturating_sub(from)));
+        let got = sys::read_full_at(file.as_fd(), &mut buffer, from);
+        let got = got.map_err(|errno| self.fault(Operation::Read, errno))?;
+        buffer.truncate(got);
+        Ok(buffer.into())
     }
 
     fn part_bytes(&self, _size: u64) -> u64 {

@@ -112,6 +112,7 @@ impl Work for Sync {
             sync: options.sync,
             clears: !options.dry_run,
             links: options.links,
+            one_file_system: false,
         };
         let [from, to] = &self.places;
         let source = from.open(&session, Side::Source, &options.source_config, &local)?;

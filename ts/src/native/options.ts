@@ -639,8 +639,18 @@ export interface NativeStoreCompareOptions extends Resources {
   rightAccess?: StoreAccess;
   /** How requests go. Default: as `StoreRequests` has it. */
   requests?: StoreRequests;
-  /** Contents are read on both sides, where the sizes are equal. Default false. */
-  content?: boolean;
+  /** Files of one size: `tail` by their ends, `whole` by all that is in them, which is read on both sides, `nothing` not. Default `nothing`. */
+  content?: 'nothing' | 'tail' | 'whole';
+  /** Bytes at the end of a file that are compared with `tail`. Default 65536. */
+  hashSize?: number;
+  /** Also modes, owners and times, as far as both sides keep them. Default false. */
+  metadata?: boolean;
+  /** Of a path: other file systems are not entered. Default false. */
+  oneFileSystem?: boolean;
+  /** The file that says how to turn the left side into the right one. Default: none. */
+  output?: PathBytes;
+  /** Of `output`: `both` names that the right side has, then those of the left one with `-` and NUL; `tar`: the first, for tar -T, where the right side is a path. Default `both`. */
+  form?: 'both' | 'tar' | 'changes';
   /** Rules for names, in `rsync` style: what they exclude is looked at on neither side. Default: everything is taken. */
   filter?: NativeFilter;
   /** Directory for temporary files without a name, for what memory does not hold. Default: memory is used. */

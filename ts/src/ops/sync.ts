@@ -351,7 +351,7 @@ export interface StoreCompareOptions
     Asking,
     Omit<
       NativeStoreCompareOptions,
-      'left' | 'right' | 'leftAccess' | 'rightAccess' | 'filter' | 'spillDirectory' | 'entryEvents'
+      'left' | 'right' | 'leftAccess' | 'rightAccess' | 'filter' | 'output' | 'spillDirectory' | 'entryEvents'
     > {
   /** A URL or a path: what is, or was. One of the two is a URL. */
   left: PathLike;
@@ -361,6 +361,8 @@ export interface StoreCompareOptions
   store?: StoreSettings;
   /** Rules as rsync's --exclude: what `PATTERN` excludes is looked at on neither side, `+ PATTERN` takes; the first that matches decides. Default: everything is taken. */
   exclude?: PathLike[];
+  /** The file that says how to turn the left side into the right one: it appears when it is whole. What is no regular file is written into. Default: none. */
+  output?: PathLike;
   /** A directory for temporary files without a name. Default: memory is used. */
   spillDirectory?: PathLike;
 }
@@ -375,7 +377,12 @@ const COMPARE_OPTIONS = record<StoreCompareOptions>(
     store: STORE,
     ...ASKING,
     requests: REQUESTS,
-    content: boolean,
+    content: text,
+    hashSize: size,
+    metadata: boolean,
+    oneFileSystem: boolean,
+    output: path,
+    form: text,
     exclude: each(path),
     spillDirectory: path,
   },
@@ -384,8 +391,8 @@ const COMPARE_OPTIONS = record<StoreCompareOptions>(
 );
 
 /**
- * Compares two places of which one at least is a store: names and sizes, and with `content` what is in the files, which is read
- * on both sides.
+ * Compares two places of which one at least is a store: names and sizes, with `content` what is in the files or at their ends,
+ * which is read on both sides, and with `metadata` what both keep beside.
  *
  * @example
  * ```js
@@ -405,7 +412,7 @@ export function compareStores(options: StoreCompareOptions): Job {
     const [leftAccess, rightAccess] = await Promise.all(
       places.map((place) => accessTo(place, store, { environment, credentials })),
     );
-    const { exclude, spillDirectory, ...more } = rest;
+    const { exclude, output, spillDirectory, ...more } = rest;
     const native: NativeStoreCompareOptions = {
       ...more,
       left: pathBytes(places[0]),
@@ -413,6 +420,7 @@ export function compareStores(options: StoreCompareOptions): Job {
       ...(leftAccess && { leftAccess }),
       ...(rightAccess && { rightAccess }),
       ...excluding(exclude?.map(pathBytes)),
+      ...(output !== undefined && { output: pathBytes(pathText(output, 'the output')) }),
       ...(spillDirectory !== undefined && { spillDirectory: pathBytes(spillDirectory) }),
       ...(entries !== undefined && { entryEvents: entries }),
     };

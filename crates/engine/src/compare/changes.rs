@@ -20,7 +20,7 @@ use crate::records::sort::{Sorted, Sorter, Sorters};
 
 /// The file that says how to turn the left side into the right one.
 pub struct ChangesFile<'c> {
-    pub(crate) output: Output,
+    output: Output,
     form: DiffForm,
     sorters: &'c Sorters,
     /// What the left side has waits here for the end.
@@ -36,7 +36,8 @@ pub struct ChangesFile<'c> {
 }
 
 impl<'c> ChangesFile<'c> {
-    pub(crate) fn new(mut output: Output, form: DiffForm, xattrs: bool, sorters: &'c Sorters) -> Result<Self, Refusal> {
+    /// Nothing is in it yet. `xattrs`: of a change list, with the extended attributes.
+    pub fn new(mut output: Output, form: DiffForm, xattrs: bool, sorters: &'c Sorters) -> Result<Self, Refusal> {
         if form == DiffForm::Changes {
             output.write(changes::HEADER)?;
         }
@@ -82,7 +83,8 @@ impl<'c> ChangesFile<'c> {
             .map_err(|errno| self.sorters.refusal(errno))
     }
 
-    pub(crate) fn add(&mut self, left: Option<&Record<'_>>, right: Option<&Record<'_>>) -> Result<(), Refusal> {
+    /// What differs, as either side has it.
+    pub fn add(&mut self, left: Option<&Record<'_>>, right: Option<&Record<'_>>) -> Result<(), Refusal> {
         if self.form == DiffForm::Changes {
             return self.add_row(left, right);
         }
@@ -126,8 +128,13 @@ impl<'c> ChangesFile<'c> {
         self.line.push(b'\n');
     }
 
-    /// False: the run was stopped while somebody was to read the rest.
-    pub(crate) fn finish(mut self) -> Result<bool, Refusal> {
+    /// There is to be none.
+    pub fn discard(self) -> Result<(), Refusal> {
+        self.output.discard()
+    }
+
+    /// It is whole now. False: the run was stopped while somebody was to read the rest.
+    pub fn finish(mut self) -> Result<bool, Refusal> {
         match self.append() {
             Ok(()) => self.output.finish(),
             Err(refusal) => self.output.discard().and(Err(refusal)),

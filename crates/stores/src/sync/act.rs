@@ -22,6 +22,7 @@ use crate::sync::batch::Batches;
 use crate::sync::options::{Chosen, Conflict, Proof};
 use crate::sync::plan::{self, Plan, Rules};
 use crate::sync::state::Remembered;
+use crate::times::is_same;
 
 /// What the keys of a sync have in common.
 pub struct Deed<'s> {
@@ -377,7 +378,7 @@ impl Deed<'_> {
         let there = writing.finish(&sums)?;
         let kept = there.facts.as_ref().and_then(|facts| facts.mtime);
         if let (true, Some(wanted), Some(kept)) = (to.abilities().lists_mtime, facts.mtime, kept)
-            && !plan::is_same(wanted, kept)
+            && !is_same(wanted, kept)
         {
             self.desk.lose("times", || {
                 let text = format!("the times were not kept: {} s became {} s", wanted.sec, kept.sec);

@@ -2,11 +2,11 @@
 
 use bulkhaul_engine::Kind;
 use bulkhaul_engine::entry::{Changes, Reason};
-use bulkhaul_sys::Time;
 
 use crate::store::Entry;
 use crate::sync::options::{Chosen, Compare, Conflict};
 use crate::sync::state::Remembered;
+use crate::times::{is_after, is_same};
 
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,23 +30,6 @@ pub struct Rules {
     pub compare: Compare,
     /// What becomes of what both sides have otherwise.
     pub conflict: Conflict,
-}
-
-/// Nanoseconds of the times that places keep: whole seconds, thousandths, millionths, and those of Windows.
-const STEPS: [u32; 4] = [1_000_000_000, 1_000_000, 1000, 100];
-
-/// Whether two times are one: whoever keeps whole seconds, or thousandths, keeps no more of it.
-pub fn is_same(a: Time, b: Time) -> bool {
-    let keeps = |kept: u32, whole: u32| {
-        STEPS
-            .iter()
-            .any(|step| kept.is_multiple_of(*step) && kept / step == whole / step)
-    };
-    a.sec == b.sec && (a.nsec == b.nsec || keeps(a.nsec, b.nsec) || keeps(b.nsec, a.nsec))
-}
-
-fn is_after(a: Time, b: Time) -> bool {
-    (a.sec, a.nsec) > (b.sec, b.nsec) && !is_same(a, b)
 }
 
 /// Whether an entry of the source is wanted at all.
@@ -142,6 +125,7 @@ fn resolve(source: &Entry, destination: &Entry, changes: Changes, conflict: Conf
 mod tests {
     use super::*;
     use crate::store::Facts;
+    use bulkhaul_sys::Time;
 
     fn entry(size: u64, mtime: Option<i64>, written: i64, asked: bool) -> Entry {
         let time = |sec| Time { sec, nsec: 0 };
@@ -212,24 +196,6 @@ mod tests {
             ..stale
         };
         assert!(matches!(decide(&directory, default), Plan::Conflict(_)));
-    }
-
-    #[test]
-    fn a_time_is_the_same_where_less_of_it_is_kept() {
-        let at = |nsec| Time { sec: 5, nsec };
-        for (kept, same) in [
-            (123_456_789, true),
-            (0, true),
-            (123_000_000, true),
-            (123_456_000, true),
-            (123_456_700, true),
-            (124_000_000, false),
-            (123_456_788, false),
-        ] {
-            assert_eq!(is_same(at(123_456_789), at(kept)), same, "{kept}");
-            assert_eq!(is_same(at(kept), at(123_456_789)), same, "{kept}");
-        }
-        assert!(!is_same(at(0), Time { sec: 6, nsec: 0 }));
     }
 
     #[test]

@@ -3,6 +3,7 @@ import { statSync } from 'node:fs';
 import { BulkhaulError } from '../../error.js';
 import { toBytes } from '../../names.js';
 import type { Compared, CompareOptions } from '../../ops/compare.js';
+import type { StoreCompareOptions } from '../../ops/sync.js';
 import { bytes } from '../../report/units.js';
 import { isUrl } from '../../stores/urls.js';
 import { ExitCode, faultCode } from '../../verdict.js';
@@ -36,9 +37,11 @@ export class CompareCommand extends StoreCommand {
       again by the same command, or \`resume\`, where size, time of modification and time of change are as they were
       (\`--no-journal\`: all is read).
 
-      A side may be a URL as \`sync\` takes it, \`s3://BUCKET/PREFIX\` or another. Then names and sizes are compared, and
-      with \`--content\` what is in the files, which are read on both sides. What a store has no place for, symlinks and
-      directories, is counted and not compared.
+      A side may be a URL as \`sync\` takes it, \`s3://BUCKET/PREFIX\` or another. Then names and sizes are compared; with
+      \`--hash-size\` also the ends of files and with \`--content\` all that is in them, read on both sides; with \`--metadata\`
+      modes, owners and times, as far as both sides keep them. What a store has no place for, symlinks and directories, is
+      counted and not compared. \`--changes\`, \`--xattrs\` and lists do not go with a URL: a store knows too little for them;
+      \`verify --in URL\` holds what is there against a manifest.
 
       Exit codes: 0 nothing differs, 1 something differs (\`--exit-zero\`: 0 then too), 2 usage or nothing begun, 23
       something could not be read, 24 something vanished or changed meanwhile, 130 interrupted.
@@ -96,24 +99,18 @@ export class CompareCommand extends StoreCommand {
     if (isUrl(a) || isUrl(b)) return this.#stores(a, b);
     const trees = [...(this.listA ? [] : [a]), ...(this.listB ? [] : [b])];
     refuseElsewhere('compare', trees);
-    for (const [given, name] of [
-      [this.tar, '--tar'],
-      [this.changes, '--changes'],
-    ] as const) {
-      if (given && this.output === undefined) throw new BulkhaulError('USAGE', `${name} goes with --output`);
-    }
-    if (this.tar && this.changes) throw new BulkhaulError('USAGE', '--tar and --changes exclude each other');
+    const { content, output } = this.#asked();
     const options: CompareOptions = {
       left: this.#side(a, this.listA && '--list-a'),
       right: this.#side(b, this.listB && '--list-b'),
       exclude: await this.patterns(this.rules),
-      content: this.content ? 'whole' : this.noHash ? 'nothing' : 'tail',
+      content,
       metadata: this.metadata || this.xattrs,
       xattrs: this.xattrs,
       oneFileSystem: this.oneFileSystem,
       form: this.changes ? 'changes' : this.tar ? 'tar' : 'both',
       spillDirectory: neededSpillDirectory(context.env),
-      ...(this.output !== undefined && { output: this.file('--output', this.output, '/dev/stdout') }),
+      ...(output !== undefined && { output }),
       ...this.resources,
       ...this.journaled,
       ...(this.hashSize !== undefined && { hashSize: this.hashSize }),
@@ -138,29 +135,57 @@ export class CompareCommand extends StoreCommand {
     };
     const { context } = this;
     this.refuseHosts('compare', [left, right]);
-    const unfit = {
-      ...{ '--list-a': this.listA, '--list-b': this.listB, '--output': this.output !== undefined },
-      ...{ '--metadata': this.metadata, '--xattrs': this.xattrs, '--one-file-system': this.oneFileSystem },
-      ...{ '--hash-size': this.hashSize !== undefined, '--full-hash': this.fullHash },
-    };
-    const given = Object.entries(unfit).find(([, given]) => given)?.[0];
-    if (given !== undefined) throw new BulkhaulError('USAGE', `${given} does not go with a URL`);
+    const unsized = 'a list has no sizes: make a manifest, and verify --in URL';
+    const refusals = [
+      [this.listA, '--list-a', unsized],
+      [this.listB, '--list-b', unsized],
+      [this.xattrs, '--xattrs', 'a store keeps none'],
+      [this.changes, '--changes', 'a store knows too little of files'],
+      [this.tar && isUrl(right), '--tar', 'tar reads files of this machine, and B is elsewhere'],
+    ] as const;
+    for (const [given, what, why] of refusals) {
+      if (given) throw new BulkhaulError('USAGE', `${what} does not go with a URL: ${why}`);
+    }
+    const { content, output } = this.#asked();
     const { compareStores } = await import('../../ops/sync.js');
     const wanted = (settings.json || settings.verbose) && !settings.quiet;
     const exclude = await this.patterns(this.rules);
-    const options = { left, right, content: this.content, exclude, environment: context.env, store: this.store };
-    const spill = spillDirectory(context.env);
-    const report = await runJob(
-      () => compareStores({ ...options, spillDirectory: spill, ...this.resources, entries: wanted }),
-      settings,
-      context,
-    );
+    // Of two trees the ends are read unasked: here each costs a question.
+    const ends = this.hashSize ? 'tail' : 'nothing';
+    const read = content === 'tail' ? (this.fullHash ? 'whole' : ends) : content;
+    const options: StoreCompareOptions = {
+      ...{ left, right, content: read, exclude, environment: context.env, store: this.store },
+      ...{ metadata: this.metadata, oneFileSystem: this.oneFileSystem, form: this.tar ? 'tar' : 'both' },
+      spillDirectory: spillDirectory(context.env),
+      ...this.resources,
+      ...(this.hashSize !== undefined && { hashSize: this.hashSize }),
+      ...(output !== undefined && { output }),
+    };
+    const report = await runJob(() => compareStores({ ...options, entries: wanted }), settings, context);
     if (!settings.json && !(settings.quiet && report.exitCode === ExitCode.complete)) {
       const { compareSummary } = await import('../../report/summary.js');
-      const what = this.content ? 'names, sizes and whole contents' : 'names and sizes';
-      context.stderr.write(compareSummary(report, what));
+      const parts = ['names', 'sizes'];
+      if (read === 'whole') parts.push('whole contents');
+      if (read === 'tail' && this.hashSize) parts.push(endsOf(this.hashSize));
+      if (this.metadata) parts.push('modes, owners and times');
+      context.stderr.write(compareSummary(report, listed(parts)));
     }
     return report.exitCode;
+  }
+
+  /** What is read of files, and where differences go. Throws `USAGE` for a form without a file. */
+  #asked(): { content: 'nothing' | 'tail' | 'whole'; output?: string } {
+    for (const [given, name] of [
+      [this.tar, '--tar'],
+      [this.changes, '--changes'],
+    ] as const) {
+      if (given && this.output === undefined) throw new BulkhaulError('USAGE', `${name} goes with --output`);
+    }
+    if (this.tar && this.changes) throw new BulkhaulError('USAGE', '--tar and --changes exclude each other');
+    return {
+      content: this.content ? 'whole' : this.noHash ? 'nothing' : 'tail',
+      ...(this.output !== undefined && { output: this.file('--output', this.output, '/dev/stdout') }),
+    };
   }
 
   protected override get printing(): string | undefined {
@@ -187,9 +212,12 @@ function whatOf(command: CompareCommand): string {
       ? ['hashes of whole contents']
       : noHash || hashSize === 0
         ? []
-        : [`the last ${bytes(hashSize).replace('.0 ', ' ')} of files`];
+        : [endsOf(hashSize)];
   const parts = ['names', 'kinds', ...(listA || listB ? [] : ['sizes']), ...read];
   if (metadata || xattrs) parts.push('modes, owners and times');
   if (xattrs) parts.push('extended attributes');
-  return `${parts.slice(0, -1).join(', ')} and ${parts.at(-1)}`;
+  return listed(parts);
 }
+
+const endsOf = (hashSize: number) => `the last ${bytes(hashSize).replace('.0 ', ' ')} of files`;
+const listed = (parts: readonly string[]) => `${parts.slice(0, -1).join(', ')} and ${parts.at(-1)}`;
