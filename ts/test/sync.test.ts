@@ -648,20 +648,55 @@ it('begins anew where what is sent has changed, and gives up what is left over w
   };
   await run(['sync', ...args], { env: server.env, onStart });
   server.plan = () => undefined;
-  writeFileSync(join(source, 'big'), Buffer.alloc(12 * MIB, 'new'));
-  expect((await run(['sync', ...args], { env: server.env })).code).toBe(0);
-  expect(server.objects.get('p/big')?.body.includes('old')).toBe(false);
   expect(server.uploads.size).toBe(1);
-  // Others have begun some, too.
+  writeFileSync(join(source, 'big'), Buffer.alloc(12 * MIB, 'new'));
+  // A run that failed for anything may not know all that is to be gone on with.
+  writeFileSync(Buffer.concat([Buffer.from(`${source}/`), Buffer.from([0xff])]), '');
+  expect((await run(['sync', ...args], { env: server.env })).code).toBe(23);
+  expect([server.objects.get('p/big')?.body.includes('old'), server.uploads.size]).toEqual([false, 1]);
+  unlinkSync(Buffer.concat([Buffer.from(`${source}/`), Buffer.from([0xff])]));
+  const whole = await run(['sync', ...args], { env: server.env });
+  expect([whole.code, server.uploads.size, whole.stderr.includes('stale-uploads')], whole.stderr).toEqual([0, 0, true]);
+  expect(Object.keys(filesOf(state)).filter((name) => name.startsWith('uploads/'))).toEqual([]);
+  // What others have begun is given up by its age only.
   const upload = { headers: {}, parts: new Map(), begun: new Date('2020-01-01') };
   for (const key of ['p/x y', 'p2/x', 'p/young']) server.uploads.set(key, { ...upload, key });
   server.uploads.set('p/young', { ...upload, key: 'p/young', begun: new Date() });
   const dry = await sync(server, '-n', '--abort-stale', '7d', source, 's3://b/p');
-  expect([dry.code, dry.stderr.includes('stale-uploads, 1x'), server.uploads.size], dry.stderr).toEqual([0, true, 4]);
+  expect([dry.code, dry.stderr.includes('stale-uploads, 1x'), server.uploads.size], dry.stderr).toEqual([0, true, 3]);
   const ran = await sync(server, '--abort-stale', '7d', source, 's3://b/p');
-  expect([ran.code, [...server.uploads.keys()].sort()], ran.stderr).toEqual([
-    ...[0, ['p/young', 'p2/x', [...server.uploads.keys()].find((id) => id.startsWith('upload-'))].sort()],
+  expect([ran.code, [...server.uploads.keys()].sort()], ran.stderr).toEqual([0, ['p/young', 'p2/x']]);
+});
+
+it('gives up what it has begun of a file that is gone, and nothing while it may go on', async () => {
+  const server = await s3();
+  const [source, state] = [tree({ a: '1', big: Buffer.alloc(12 * MIB, 'gone') }), scratch()];
+  const args = ['-j1', '--chunk-size', '5M', '--state-dir', state, source, 's3://b/p'];
+  let child: ChildProcess | undefined;
+  const onStart = (started: ChildProcess) => {
+    child = started;
+  };
+  server.plan = ({ query }) => {
+    if (query.get('partNumber') === '2') child?.kill('SIGKILL');
+    return undefined;
+  };
+  await run(['sync', ...args], { env: server.env, onStart });
+  server.plan = () => undefined;
+  const dry = await run(['sync', '-n', ...args], { env: server.env });
+  expect([dry.code, server.uploads.size], dry.stderr).toEqual([0, 1]);
+  unlinkSync(join(source, 'big'));
+  // Where the server does not let it, that is told, and is no error of what was synced.
+  server.plan = ({ method, query }) =>
+    method === 'DELETE' && query.has('uploadId') ? { status: 403, code: 'AccessDenied' } : undefined;
+  const denied = await run(['sync', ...args], { env: server.env });
+  expect([denied.code, server.uploads.size, denied.stderr.includes('AccessDenied')], denied.stderr).toEqual([
+    0,
+    1,
+    true,
   ]);
+  server.plan = () => undefined;
+  const done = await run(['sync', ...args], { env: server.env });
+  expect([done.code, server.keys, server.uploads.size], done.stderr).toEqual([0, ['p/a'], 0]);
 });
 
 it('compares two places, by sizes and by what is in them', async () => {

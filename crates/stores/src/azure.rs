@@ -376,6 +376,16 @@ impl Store for Azure {
         Ok(Box::new(upload))
     }
 
+    fn abort_left(&self, _told: &mut dyn FnMut(&[u8])) -> Result<(), Stopped> {
+        // Its blocks went with whatever has the name now, or the server forgets them by itself.
+        if let Some(uploads) = self.session.uploads() {
+            for left in uploads.below(&self.client.url(&self.prefix)) {
+                uploads.end(&left.id);
+            }
+        }
+        Ok(())
+    }
+
     fn delete(&self, keys: &[Vec<u8>], told: Told<'_>) -> Result<(), Stopped> {
         for key in keys {
             match self.key(Operation::Remove, key) {

@@ -332,6 +332,24 @@ impl S3 {
         })
     }
 
+    /// Gives an upload up; one that is not there any more is no error.
+    fn give_up(&self, key: &str, id: &str) -> Result<(), Stopped> {
+        let request = Request {
+            method: Method::DELETE,
+            key: key.to_owned(),
+            query: vec![("uploadId", id.to_owned())],
+            ..Request::default()
+        };
+        match self.client.ask(&request)? {
+            Ok(_)
+            | Err(Wrong {
+                fate: Fate::NoUpload | Fate::Absent,
+                ..
+            }) => Ok(()),
+            Err(wrong) => Err(fault(Operation::Remove, self.side, &wrong).into()),
+        }
+    }
+
     /// Removes keys that XML carries. Answers false where the server can't remove many at once.
     fn delete_batch(&self, batch: &[(String, &[u8])], told: Told<'_>) -> Result<bool, Stopped> {
         let keys: Vec<&str> = batch.iter().map(|(key, _)| key.as_str()).collect();
@@ -562,20 +580,7 @@ impl Store for S3 {
                     continue;
                 }
                 if !dry_run {
-                    let request = Request {
-                        method: Method::DELETE,
-                        key: upload.key.clone(),
-                        query: vec![("uploadId", upload.id)],
-                        ..Request::default()
-                    };
-                    match self.client.ask(&request)? {
-                        Ok(_)
-                        | Err(Wrong {
-                            fate: Fate::NoUpload | Fate::Absent,
-                            ..
-                        }) => {}
-                        Err(wrong) => return Err(fault(Operation::Remove, self.side, &wrong).into()),
-                    }
+                    self.give_up(&upload.key, &upload.id)?;
                 }
                 told(&upload.key.as_bytes()[self.prefix.len()..]);
             }
@@ -584,6 +589,21 @@ impl Store for S3 {
                 _ => return Ok(()),
             }
         }
+    }
+
+    fn abort_left(&self, told: &mut dyn FnMut(&[u8])) -> Result<(), Stopped> {
+        let Some(uploads) = self.session.uploads() else {
+            return Ok(());
+        };
+        for left in uploads.below(&self.client.url(&self.prefix)) {
+            let Some(key) = self.client.key(&left.url) else {
+                continue;
+            };
+            self.give_up(&key, &left.id)?;
+            uploads.end(&left.id);
+            told(&key.as_bytes()[self.prefix.len()..]);
+        }
+        Ok(())
     }
 
     fn delete(&self, keys: &[Vec<u8>], told: Told<'_>) -> Result<(), Stopped> {

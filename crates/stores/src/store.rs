@@ -212,6 +212,12 @@ pub trait Store: Send + Sync {
         Ok(())
     }
 
+    /// Gives up what earlier runs of the same job have begun in parts and this one, which has done all that there was to do, had
+    /// no use for; `told` hears of each.
+    fn abort_left(&self, _told: &mut dyn FnMut(&[u8])) -> Result<(), Stopped> {
+        Ok(())
+    }
+
     /// Removes all these; `told` hears of each what became of it, once.
     fn delete(&self, keys: &[Vec<u8>], told: Told<'_>) -> Result<(), Stopped>;
 }

@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bulkhaul_engine::Kind;
 use bulkhaul_engine::entry::{Changes, Outcome, Reason};
-use bulkhaul_engine::error::{Failure, Fault, Operation, Refusal, Side, Stopped};
+use bulkhaul_engine::error::{Failure, Fault, Operation, Refusal, Side, Stopped, cause_of};
 use bulkhaul_engine::event::EntryEvent;
 use bulkhaul_engine::job::desk::{Desk, Phase};
 use bulkhaul_engine::job::{Job, Work};
@@ -231,12 +231,16 @@ fn between(
         desk.enter(Phase::Closing);
         state.close(desk)?;
     }
+    let interrupted = run.interrupted.load(Ordering::Relaxed) || desk.cancel.is_draining();
+    let whole = !interrupted && !run.partial.load(Ordering::Relaxed) && desk.findings.failed() == 0;
+    if whole && !options.dry_run {
+        abort_left([Some(destination), backup], desk);
+    }
     let durability = if options.sync {
         Durability::All
     } else {
         Durability::None
     };
-    let interrupted = run.interrupted.load(Ordering::Relaxed) || desk.cancel.is_draining();
     let mut report = desk.report(durability, desk.most_staff(), interrupted);
     report.withheld.extend(withheld);
     Ok(report)
@@ -270,8 +274,29 @@ fn abort_stale(destination: &dyn Store, before: Time, dry_run: bool, desk: &Desk
     match destination.abort_stale(before, dry_run, &mut told) {
         Ok(()) | Err(Stopped::Aborted) => Ok(()),
         Err(Stopped::Fault(fault)) => {
-            let text = format!("abort-stale: {}", bulkhaul_engine::error::cause_of(&fault));
+            let text = format!("abort-stale: {}", cause_of(&fault));
             Err(Refusal::NoDestination(text))
+        }
+    }
+}
+
+/// Gives up uploads that earlier runs of this job have begun, and nobody goes on with: what was to be sent is another now, or
+/// gone.
+fn abort_left(stores: [Option<&dyn Store>; 2], desk: &Desk) {
+    for store in stores.into_iter().flatten() {
+        let mut told = |key: &[u8]| {
+            desk.note("stale-uploads", || {
+                let text = "an upload that an earlier run has begun was given up: it is of no use any more";
+                (store.path(key), text.to_owned())
+            });
+        };
+        match store.abort_left(&mut told) {
+            Ok(()) | Err(Stopped::Aborted) => {}
+            // It is in no listing, and the next run tries again.
+            Err(Stopped::Fault(fault)) => desk.note("stale-uploads", || {
+                let text = format!("what earlier runs have begun can't be given up: {}", cause_of(&fault));
+                (store.path(b""), text)
+            }),
         }
     }
 }

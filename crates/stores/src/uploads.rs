@@ -153,6 +153,16 @@ impl Uploads {
         held.begun.contains_key(id)
     }
 
+    /// Those that have begun below a URL, and not ended.
+    pub fn below(&self, url: &str) -> Vec<Begun> {
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let begun = held.begun.values();
+        begun
+            .filter(|begun| begun.url.starts_with(url.as_bytes()))
+            .cloned()
+            .collect()
+    }
+
     /// How many have begun, and not ended.
     pub fn begun(&self) -> u64 {
         let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
@@ -238,6 +248,7 @@ mod tests {
         assert!(second.has("a\tb") && !second.has("c"));
         let other = Begun { size: 8, ..begun("") };
         assert_eq!(second.of(&other), None);
+        assert_eq!((second.below("s3://b/").len(), second.below("s3://b2").len()), (1, 0));
         second.end("a\tb");
         assert!(!path.exists());
     }

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use http_body_util::BodyExt as _;
 use object_store::client::{HttpClient, HttpError, HttpErrorKind, HttpRequestBody, HttpResponseBody};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode, utf8_percent_encode};
 
 use crate::objects::xml::{self, Page};
 use crate::session::Session;
@@ -339,6 +339,12 @@ impl Client {
     /// The whole URL of a key.
     pub fn url(&self, key: &str) -> String {
         format!("{}{}", self.base, utf8_percent_encode(key, PATH))
+    }
+
+    /// The key of a URL that [`Client::url`] made; none: it is of another place.
+    pub fn key(&self, url: &[u8]) -> Option<String> {
+        let key = url.strip_prefix(self.base.as_bytes())?;
+        String::from_utf8(percent_decode(key).collect()).ok()
     }
 
     /// The question for an object without its content.
