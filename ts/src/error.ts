@@ -7,6 +7,8 @@
 import { getSystemErrorMap } from 'node:util';
 
 /**
+ * What can go wrong with a whole operation:
+ *
  * - `USAGE`: an option or a path is wrong.
  * - `SAFETY`: refused, because a promise would break (destination inside a source, a file onto itself).
  * - `NO_SPACE`: `requireSpace` was asked for, and the sources don't fit.
@@ -92,9 +94,11 @@ function shown(value: unknown): string {
  * ```
  */
 export class BulkhaulError extends Error {
+  /** Tells it from other errors where `instanceof` can't. */
   override readonly name = 'BulkhaulError';
 
   constructor(
+    /** What kind of error it is. */
     readonly code: ErrorCode,
     message: string,
     options?: ErrorOptions,

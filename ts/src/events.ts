@@ -24,14 +24,20 @@ export type Decoded<T> = T extends Uint8Array
       ? { [Key in keyof T]: Decoded<T[Key]> }
       : T;
 
-/** One entry and its outcome. `dryRun`: nothing was done, it is what would become of it. */
-export type EntryEvent = Decoded<NativeEntryEvent> & { dryRun?: true };
+/** What a dry run marks. */
+export interface Rehearsed {
+  /** Nothing was done: it is what would be. Absent: it was. */
+  dryRun?: true;
+}
+
+/** One entry and its outcome. */
+export type EntryEvent = Decoded<NativeEntryEvent> & Rehearsed;
 /** One entry that failed, is in conflict, changed while it was read, or does not match. */
 export type ErrorEvent = Decoded<NativeFailure>;
 /** Something kept short of what the source has; once per kind. */
 export type NoteEvent = Decoded<NativeNote>;
 /** One part of a partition, as soon as its list is there. */
-export type PartEvent = Decoded<NativePart> & { dryRun?: true };
+export type PartEvent = Decoded<NativePart> & Rehearsed;
 /** What is about to be deleted. */
 export type Victims = Decoded<NativeVictims>;
 /** What workers of a host have done, and do. */
@@ -57,15 +63,21 @@ export type Snapshot = NativeSnapshot & {
 /** What a job did. A report with failures is no error: `complete` and `exitCode` say how it ended. */
 export type Report = Decoded<NativeReport> &
   Verdict & {
-    /** The file that has all failures, where one was kept: the journal, or what a command keeps in its place. */
+    /** The file that has all failures: the journal, or what a command keeps in its place. Absent: none was kept. */
     failureFile?: string;
-    /** The name of the job, where it has a journal. */
+    /** The name of the job. Absent: it has no journal. */
     job?: string;
   };
 /** A snapshot as an event; made by reporters' timers, not by jobs. */
-export type StatusEvent = { type: 'status' } & Snapshot;
+export type StatusEvent = {
+  /** Tells this event from others. */
+  type: 'status';
+} & Snapshot;
 /** The last event of a job. */
-export type SummaryEvent = { type: 'summary' } & Report;
+export type SummaryEvent = {
+  /** Tells this event from others. */
+  type: 'summary';
+} & Report;
 
 /** What iterating a job gives: entries (when asked for), parts of a partition, errors and notes as they come, then one summary. */
 export type JobEvent = EntryEvent | ErrorEvent | NoteEvent | PartEvent | SummaryEvent;

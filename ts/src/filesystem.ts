@@ -46,10 +46,22 @@ export interface FileInfo {
 
 /** Some bytes of a content. */
 export interface Range {
-  /** The first. Default 0. */
+  /** Offset of the first, in bytes. Default 0. */
   start?: number;
-  /** The one after the last. Default: its end. */
+  /** Offset of the one after the last, in bytes. Default: where the content ends. */
   end?: number;
+}
+
+/** What is told of a content that is written. */
+export interface Written {
+  /** Its last change, where the place can keep one. Default: when it is written. */
+  modified?: Date;
+}
+
+/** How much may go. */
+export interface Guarded {
+  /** Remove nothing when it would be more entries than this, or more than this part of those that are there: `'5%'`. Default: no limit. */
+  maxDelete?: MaxDelete;
 }
 
 /** How much is meant. */
@@ -90,17 +102,39 @@ export function filesystem(urlOrProtocol: string, options: FileSystemOptions = {
 /** A store and a key, or a path. */
 type Place = Located | { readonly path: string };
 
-/** A disk or an object store. Names are relative to its root; whole URLs and, on a disk, absolute paths are taken as they are. */
+/**
+ * A disk or an object store, as `filesystem` gives it. Names are relative to its root; whole URLs and, on a disk, absolute
+ * paths are taken as they are.
+ *
+ * @example
+ * ```js
+ * import { filesystem } from 'bulkhaul';
+ *
+ * const photos = filesystem('photos');
+ * if (await photos.exists('a.jpg')) console.log((await photos.cat('a.jpg')).length);
+ * ```
+ */
 export class FileSystem {
   readonly #files = new Map<string, Promise<NativeFiles>>();
 
   constructor(
     /** Where names begin. */
     readonly root: string,
+    /** How it is reached. */
     readonly options: FileSystemOptions,
   ) {}
 
-  /** The whole URL or path of a name. */
+  /**
+   * The whole URL or path of a name.
+   *
+   * @example
+   * ```js
+   * import { filesystem } from 'bulkhaul';
+   *
+   * const archive = filesystem('s3://archive', { environment: process.env });
+   * console.log(archive.url('photos/a.jpg')); // s3://archive/photos/a.jpg
+   * ```
+   */
   url(name = ''): string {
     if (typeof name !== 'string') throw unfit('name', 'a string', name);
     if (isUrl(name) || (name.startsWith('/') && isHere(this.root))) return name.replace(/^file:(?:\/\/)?(?=\/)/i, '');
@@ -152,7 +186,17 @@ export class FileSystem {
     return { name, type: 'file', size, modified, ...(tag && { tag: tag.toString() }) };
   }
 
-  /** What is in a directory, or the one file of this name, in the order of the bytes of the names. */
+  /**
+   * What is in a directory, or the one file of this name, in the order of the bytes of the names.
+   *
+   * @example
+   * ```js
+   * import { filesystem } from 'bulkhaul';
+   *
+   * const archive = filesystem('s3://archive', { environment: process.env });
+   * for (const { name, type, size } of await archive.ls('photos')) console.log(name, type, size);
+   * ```
+   */
   async ls(name = ''): Promise<FileInfo[]> {
     const place = this.#place(name);
     if ('path' in place) {
@@ -166,7 +210,17 @@ export class FileSystem {
     return found.length > 0 ? found.map((each) => this.#told(store, each)) : [await this.info(name)].filter(isFile);
   }
 
-  /** All files below a directory, in the order of the bytes of their names. */
+  /**
+   * All files below a directory, in the order of the bytes of their names.
+   *
+   * @example
+   * ```js
+   * import { filesystem } from 'bulkhaul';
+   *
+   * const photos = filesystem('photos');
+   * for (const { name, size } of await photos.find()) console.log(name, size);
+   * ```
+   */
   async find(name = ''): Promise<FileInfo[]> {
     const place = this.#place(name);
     if ('path' in place) {
@@ -203,7 +257,18 @@ export class FileSystem {
     return found.length > 0 ? found : [await this.info(name)].filter(isFile);
   }
 
-  /** What is known of a file or directory. Rejects with `NO_SOURCE` where there is none. */
+  /**
+   * What is known of a file or directory. Rejects with `NO_SOURCE` where there is none.
+   *
+   * @example
+   * ```js
+   * import { filesystem } from 'bulkhaul';
+   *
+   * const archive = filesystem('s3://archive', { environment: process.env });
+   * const { size, modified } = await archive.info('photos/a.jpg');
+   * console.log(size, modified);
+   * ```
+   */
   async info(name: string): Promise<FileInfo> {
     const found = await this.#look(name);
     if (found === undefined) throw new BulkhaulError('NO_SOURCE', `${this.url(name)}: there is no such file`);
@@ -223,15 +288,37 @@ export class FileSystem {
     return { name: this.#named(store, directory), type: 'directory', size: 0 };
   }
 
-  /** Whether there is a file or directory of this name. */
+  /**
+   * Whether there is a file or directory of this name.
+   *
+   * @example
+   * ```js
+   * import { filesystem } from 'bulkhaul';
+   *
+   * const archive = filesystem('s3://archive', { environment: process.env });
+   * console.log(await archive.exists('photos/a.jpg'), await archive.exists('photos/z.jpg')); // true false
+   * ```
+   */
   async exists(name: string): Promise<boolean> {
     return (await this.#look(name)) !== undefined;
   }
 
-  /** A stream of a content (`'r'`), or one that makes it (`'w'`): that appears when the stream has finished. */
+  /**
+   * A stream of a content (`'r'`), or one that makes it (`'w'`): that appears when the stream has finished.
+   *
+   * @example
+   * ```js
+   * import { filesystem } from 'bulkhaul';
+   *
+   * import { pipeline } from 'node:stream/promises';
+   *
+   * const archive = filesystem('s3://archive', { environment: process.env });
+   * await pipeline(archive.open('photos/a.jpg'), archive.open('backup/a.jpg', 'w'));
+   * ```
+   */
   open(name: string, mode?: 'r', range?: Range): Readable;
-  open(name: string, mode: 'w', about?: { modified?: Date }): Writable;
-  open(name: string, mode: 'r' | 'w' = 'r', more: Range & { modified?: Date } = {}): Readable | Writable {
+  open(name: string, mode: 'w', about?: Written): Writable;
+  open(name: string, mode: 'r' | 'w' = 'r', more: Range & Written = {}): Readable | Writable {
     if (mode !== 'r' && mode !== 'w') throw unfit('mode', "'r' or 'w'", mode);
     const place = this.#place(name);
     if (mode === 'w') return this.#writable(place, more.modified);
@@ -288,24 +375,65 @@ export class FileSystem {
     });
   }
 
-  /** A content, or some bytes of it. */
+  /**
+   * A content, or some bytes of it.
+   *
+   * @example
+   * ```js
+   * import { filesystem } from 'bulkhaul';
+   *
+   * const archive = filesystem('s3://archive', { environment: process.env });
+   * console.log((await archive.cat('photos/a.jpg', { end: 4 })).toString()); // the first four bytes
+   * ```
+   */
   async cat(name: string, range: Range = {}): Promise<Buffer> {
     const chunks: Buffer[] = [];
     for await (const chunk of this.open(name, 'r', range)) chunks.push(chunk as Buffer);
     return Buffer.concat(chunks);
   }
 
-  /** Brings a file of this machine here, or with `recursive` what is in a directory of it, where it differs. */
+  /**
+   * Brings a file of this machine here, or with `recursive` what is in a directory of it, where it differs.
+   *
+   * @example
+   * ```js
+   * import { filesystem } from 'bulkhaul';
+   *
+   * const archive = filesystem('s3://archive', { environment: process.env });
+   * const { outcomes } = await archive.put('photos', 'backup', { recursive: true });
+   * console.log(outcomes.copied);
+   * ```
+   */
   put(local: string, name: string, { recursive = false }: Scope = {}): Promise<Report> {
     return this.#brought(local, this.url(name), recursive);
   }
 
-  /** Brings a file to this machine, or with `recursive` what is in a directory, where it differs. */
+  /**
+   * Brings a file to this machine, or with `recursive` what is in a directory, where it differs.
+   *
+   * @example
+   * ```js
+   * import { filesystem } from 'bulkhaul';
+   *
+   * const archive = filesystem('s3://archive', { environment: process.env });
+   * await archive.get('photos/a.jpg', 'photos/again.jpg');
+   * ```
+   */
   get(name: string, local: string, { recursive = false }: Scope = {}): Promise<Report> {
     return this.#brought(this.url(name), local, recursive);
   }
 
-  /** Copies a file, or with `recursive` what is in a directory, within the store where it can. */
+  /**
+   * Copies a file, or with `recursive` what is in a directory, within the store where it can.
+   *
+   * @example
+   * ```js
+   * import { filesystem } from 'bulkhaul';
+   *
+   * const archive = filesystem('s3://archive', { environment: process.env });
+   * await archive.cp('photos/a.jpg', 'backup/a.jpg');
+   * ```
+   */
   cp(from: string, to: string, { recursive = false }: Scope = {}): Promise<Report> {
     return this.#brought(this.url(from), this.url(to), recursive);
   }
@@ -323,7 +451,17 @@ export class FileSystem {
     return { environment, credentials, ...(store && { store }), ...(requests && { requests }) };
   }
 
-  /** Gives a file another name, or with `recursive` all that is in a directory: in a store it is copied and then removed. */
+  /**
+   * Gives a file another name, or with `recursive` all that is in a directory: in a store it is copied and then removed.
+   *
+   * @example
+   * ```js
+   * import { filesystem } from 'bulkhaul';
+   *
+   * const archive = filesystem('s3://archive', { environment: process.env });
+   * await archive.mv('photos/a.jpg', 'photos/first.jpg');
+   * ```
+   */
   async mv(from: string, to: string, { recursive = false }: Scope = {}): Promise<void> {
     const [here, there] = [this.url(from), this.url(to)];
     if (isHere(here) && isHere(there)) {
@@ -348,8 +486,19 @@ export class FileSystem {
     await syncFiles({ source: destination, destination: source, remove: gone, ...this.#asked }).orThrow();
   }
 
-  /** Removes a file, or with `recursive` a directory with all that is in it. Rejects with `NO_SOURCE` where there is none. */
-  async rm(name: string, { recursive = false, maxDelete }: Scope & { maxDelete?: MaxDelete } = {}): Promise<Report> {
+  /**
+   * Removes a file, or with `recursive` a directory with all that is in it. Rejects with `NO_SOURCE` where there is none.
+   *
+   * @example
+   * ```js
+   * import { filesystem } from 'bulkhaul';
+   *
+   * const archive = filesystem('s3://archive', { environment: process.env });
+   * const { outcomes } = await archive.rm('photos', { recursive: true, maxDelete: 100 });
+   * console.log(outcomes.removed);
+   * ```
+   */
+  async rm(name: string, { recursive = false, maxDelete }: Scope & Guarded = {}): Promise<Report> {
     const url = this.url(name);
     const limit = maxDelete !== undefined && { maxDelete };
     const { type } = await this.info(name);
@@ -360,7 +509,16 @@ export class FileSystem {
     return syncFiles({ source: destination, destination, remove: [key], ...this.#asked }).orThrow();
   }
 
-  /** Makes a directory and those above it. In a bucket there is nothing to make. */
+  /**
+   * Makes a directory and those above it. In a bucket there is nothing to make.
+   *
+   * @example
+   * ```js
+   * import { filesystem } from 'bulkhaul';
+   *
+   * await filesystem('/mnt/archive').makedirs('2026/photos');
+   * ```
+   */
   async makedirs(name: string): Promise<void> {
     const place = this.#place(name);
     if ('path' in place) await mkdir(toBytes(place.path), { recursive: true });

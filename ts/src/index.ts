@@ -73,7 +73,14 @@ export {
 } from './ops/sync.js';
 export { type UnpackOptions, unpack } from './ops/unpack.js';
 export { type VerifyOptions, verify } from './ops/verify.js';
-export { copyPairs, type Pair, type PairOptions, type PairOutcome, validateTransfer } from './pairs.js';
+export {
+  copyPairs,
+  type Pair,
+  type PairOptions,
+  type PairOutcome,
+  type Validation,
+  validateTransfer,
+} from './pairs.js';
 export {
   type Outcome as CallOutcome,
   type ParallelOptions,

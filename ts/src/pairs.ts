@@ -33,6 +33,14 @@ export interface PairOutcome {
   reason?: string;
 }
 
+/** Whether a copy is what it was made of. */
+export interface Validation {
+  /** It is. */
+  ok: boolean;
+  /** What was the same, or what is not. */
+  reason: string;
+}
+
 /** Options of `copyPairs`. */
 export interface PairOptions extends Asking {
   /** How stores are reached. Default: as `environment` says. */
@@ -102,7 +110,7 @@ export async function validateTransfer(
   from: PathLike,
   to: PathLike,
   { verify = 'full', ...options }: Omit<PairOptions, 'compare'> = {},
-): Promise<{ ok: boolean; reason: string }> {
+): Promise<Validation> {
   const compare = verify === 'size' ? 'size' : 'checksum';
   const [told] = await done([{ from, to }], { ...options, compare }, { dryRun: true });
   switch (told?.outcome) {

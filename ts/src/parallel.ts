@@ -7,8 +7,22 @@ import { BulkhaulError, unfit } from './error.js';
 
 /** What became of one call. */
 export type Outcome<Item, Value> =
-  | { readonly ok: true; readonly item: Item; readonly value: Value }
-  | { readonly ok: false; readonly item: Item; readonly error: unknown };
+  | {
+      /** It returned. */
+      readonly ok: true;
+      /** What it was called with. */
+      readonly item: Item;
+      /** What it returned. */
+      readonly value: Value;
+    }
+  | {
+      /** It threw, or was not made. */
+      readonly ok: false;
+      /** What it was called with. */
+      readonly item: Item;
+      /** What it threw. */
+      readonly error: unknown;
+    };
 
 /** Options of `runParallel`. */
 export interface ParallelOptions {
@@ -69,7 +83,7 @@ export interface RetryOptions {
   backoff?: number;
   /** Seconds of the first pause. Default 1. */
   first?: number;
-  /** A part of each pause, 0 to 1, that chance adds at most. Default 0.1. */
+  /** How much of each pause, from none (0) to as many seconds again (1), chance adds at most. Default 0.1. */
   jitter?: number;
   /** Whether another call may help. Default: not for what the caller did wrong, nor for what was refused. */
   isTransient?: (error: unknown) => boolean;
@@ -81,8 +95,22 @@ export interface RetryOptions {
 
 /** What became of a call that was made again where it failed. */
 export type Tried<Value> =
-  | { readonly ok: true; readonly value: Value; readonly attempts: number }
-  | { readonly ok: false; readonly error: unknown; readonly attempts: number };
+  | {
+      /** The last call returned. */
+      readonly ok: true;
+      /** What it returned. */
+      readonly value: Value;
+      /** The number of calls. */
+      readonly attempts: number;
+    }
+  | {
+      /** The last call threw. */
+      readonly ok: false;
+      /** What it threw. */
+      readonly error: unknown;
+      /** The number of calls. */
+      readonly attempts: number;
+    };
 
 /**
  * Calls a function, and again where it fails and that may help, with growing pauses between. Resolves with what became of it;

@@ -5,6 +5,7 @@
  */
 import type { NativeReport } from './native/events.js';
 
+/** The codes that commands end with, by what they mean. */
 export const ExitCode = {
   /** Everything is accounted for and nothing is wrong. */
   complete: 0,
@@ -23,13 +24,14 @@ export const ExitCode = {
   /** Interrupted; run it again to go on. */
   interrupted: 130,
 } as const;
+/** One of them. */
 export type ExitCode = (typeof ExitCode)[keyof typeof ExitCode];
 
 /** What a report adds to what was counted. */
 export interface Verdict {
   /** All that was found is accounted for, and nothing failed, changed, was lost or held back. Of a comparison: all was compared, whatever differs. */
   complete: boolean;
-  /** What the command of this operation ends with. */
+  /** The number that the command of this operation ends with, as in `ExitCode`. */
   exitCode: number;
   /** Nothing was done: the counts are what would be. */
   dryRun: boolean;

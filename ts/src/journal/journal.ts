@@ -47,8 +47,11 @@ export interface JournalOptions {
 
 /** What an earlier run of the same job has left. */
 export interface Earlier extends Counts {
+  /** The name of the job. */
   id: string;
+  /** How many times it was run. */
   attempts: number;
+  /** How the last run ended. */
   state: 'failed' | 'interrupted';
 }
 

@@ -31,9 +31,9 @@ export interface Journaling {
 export interface Journaled {
   /** The name of the job. */
   id: string;
-  /** What an earlier run of it has left, which this one goes on with. */
+  /** What an earlier run of it has left, which this one goes on with. Absent: there is none. */
   earlier?: Earlier;
-  /** Why there is no journal after all. */
+  /** Why there is no journal after all. Absent: there is one, or nothing to write down. */
   problem?: string;
 }
 

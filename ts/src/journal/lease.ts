@@ -28,7 +28,9 @@ const LAPSED = 150_000;
 
 /** Who has a lease. */
 export interface Holder {
+  /** Its host, by the name that it has itself. */
   host: string;
+  /** Its number of process there. */
   process: number;
   /** Of this start of the system: after another one the same number is another process. */
   boot: string;

@@ -45,7 +45,7 @@ export function isCommand(operation: Operation): operation is CommandOperation {
 export interface JobRecord {
   /** The kind of record. */
   type: 'job';
-  /** The version of the format: 1. */
+  /** The number of the version of the format: 1. */
   format: number;
   /** The name of the job. */
   id: string;
@@ -67,13 +67,13 @@ export interface AttemptRecord {
   time: string;
   /** Where, by the name that the host has itself. */
   host: string;
-  /** Its process there. */
+  /** Its number of process there. */
   process: number;
-  /** As it was called, where a command did. */
+  /** As it was called. Absent: by the library. */
   command?: readonly string[];
-  /** Of bulkhaul, where a command is at work. */
+  /** Of bulkhaul. Absent: it is the library that is at work. */
   version?: string;
-  /** System, processors, and Node.js, in words. */
+  /** System, processors, and Node.js, in words. Absent in what older versions wrote. */
   machine?: string;
 }
 
@@ -87,9 +87,9 @@ export interface Counts {
   copiedBytes: number;
   /** Failures that were not tried again with a better end. */
   errors: number;
-  /** Entries in all, where somebody has looked. */
+  /** Entries in all. Absent where nobody has looked. */
   expectedEntries?: number;
-  /** Bytes of files in all, where somebody has looked. */
+  /** Bytes of files in all. Absent where nobody has looked. */
   expectedBytes?: number;
 }
 
@@ -101,15 +101,15 @@ export interface ProgressRecord extends Counts {
   time: string;
   /** What is done, as `Snapshot` has it. */
   phase: string;
-  /** The attempt that it is about. */
+  /** The number of the attempt that it is about. */
   attempt: number;
   /** Seconds of this attempt. */
   elapsed: number;
-  /** Entries that have an outcome in this attempt. */
+  /** Entries that have an outcome in this attempt. Absent in what older versions wrote. */
   metEntries?: number;
-  /** Bytes that went through this attempt: read, copied, proved. */
+  /** Bytes that went through this attempt: read, copied, proved. Absent in what older versions wrote. */
   movedBytes?: number;
-  /** What hosts have done, of a job that is spread over them. */
+  /** What hosts have done. Absent: it is not spread over them. */
   hosts?: HostStatus[];
 }
 
@@ -124,7 +124,7 @@ export interface EndRecord extends Counts {
   time: string;
   /** `failed`: it came to its end, and is not complete. `interrupted`: the same command goes on. */
   state: 'done' | 'failed' | 'interrupted';
-  /** What the command of this operation ends with. */
+  /** The number that the command of this operation ends with, as in `ExitCode`. */
   exitCode: number;
   /** The verdict. */
   sentence: string;
@@ -132,7 +132,7 @@ export interface EndRecord extends Counts {
   attempt: number;
   /** Seconds that it took. */
   elapsed: number;
-  /** All that was counted. */
+  /** All that was counted. Absent where nothing was. */
   report?: Counted;
 }
 

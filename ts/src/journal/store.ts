@@ -40,7 +40,7 @@ export interface JobSummary extends Counts {
   id: string;
   /** How it stands. */
   state: JobState;
-  /** What is done; undefined where the journal does not tell. */
+  /** What is done. Absent where the journal does not tell. */
   operation: Operation | undefined;
   /** What it reads, removes or compares. */
   sources: string[];
@@ -48,19 +48,19 @@ export interface JobSummary extends Counts {
   destinations: string[];
   /** Times that it was run. */
   attempts: number;
-  /** When the last run began; ISO 8601. */
+  /** When the last run began; ISO 8601. Absent where the journal does not tell. */
   begun: string | undefined;
-  /** When it was last heard of; ISO 8601. */
+  /** When it was last heard of; ISO 8601. Absent where the journal does not tell. */
   heard: string | undefined;
-  /** Who is at work on it. */
+  /** Who is at work on it. Absent: nobody. */
   holder: Pick<Holder, 'host' | 'process'> | undefined;
-  /** What its last run ended with, where it came to an end. */
+  /** The number that its last run ended with, as in `ExitCode`. Absent where it did not come to its end. */
   exitCode: number | undefined;
-  /** Its verdict, where it has one. */
+  /** Its verdict. Absent where it has none. */
   sentence: string | undefined;
   /** Its journal. */
   path: string;
-  /** Where its workers know each other, if it has any. */
+  /** Where its workers know each other. Absent: it has none. */
   runDirectory?: string;
 }
 

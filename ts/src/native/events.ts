@@ -5,6 +5,7 @@
  */
 import type { Limits, PathBytes } from './options.js';
 
+/** What an entry of a file system is. `block` and `char` are devices. */
 export type EntryKind = 'file' | 'directory' | 'symlink' | 'fifo' | 'socket' | 'block' | 'char';
 
 /** design.md section 2, promise 1: every entry ends in exactly one of these. */
@@ -56,39 +57,39 @@ export interface NativeEntryEvent {
   bytes: number;
   /** What differs between the two sides; empty where nothing does. */
   changes: Change[];
-  /** Why it was skipped: 'unchanged', 'excluded', 'overridden' (a later source brings the name), 'other-file-system', 'staging-name', 'destination' (it is the destination itself), 'same-file', 'directories-only', 'not-needed', 'not-empty' (a directory that was to be removed holds what stays), 'vanished' (somebody else removed it first), 'in-use' (a file of `inUse`), 'not-a-file' (no regular file, where a manifest has only those), 'not-listed' (no manifest names it, and that is no error), 'other-suffix' (its name does not end as was asked for), 'too-small', 'compressed' (already), 'not-smaller' (its archive would not be), 'several-names' (hard links), 'symlink'. */
+  /** Why it was skipped: 'unchanged', 'excluded', 'overridden' (a later source brings the name), 'other-file-system', 'staging-name', 'destination' (it is the destination itself), 'same-file', 'directories-only', 'not-needed', 'not-empty' (a directory that was to be removed holds what stays), 'vanished' (somebody else removed it first), 'in-use' (a file of `inUse`), 'not-a-file' (no regular file, where a manifest has only those), 'not-listed' (no manifest names it, and that is no error), 'other-suffix' (its name does not end as was asked for), 'too-small', 'compressed' (already), 'not-smaller' (its archive would not be), 'several-names' (hard links), 'symlink'. Absent: it was not. */
   reason?: string;
-  /** Text of a symlink; path of the first link where the outcome is `linked`. */
+  /** Text of a symlink; path of the first link where the outcome is `linked`. Absent of anything else. */
   target?: PathBytes;
   /** In a list: the xxh64 of the file's end, or of all of it, in 16 hexadecimal digits. Absent where nothing was hashed. */
   hash?: string;
-  /** In a manifest: the digests of a file's content, each in hexadecimal digits by the name of its algorithm (`Buffer.from(digest, 'hex')` has its bytes). */
+  /** In a manifest: the digests of a file's content, each in hexadecimal digits by the name of its algorithm (`Buffer.from(digest, 'hex')` has its bytes). Absent elsewhere. */
   digests?: Record<string, string>;
-  /** In a list or a manifest: bytes of content. */
+  /** In a list or a manifest: bytes of content. Absent elsewhere. */
   size?: number;
-  /** In a list or a manifest: last change of content, in seconds since 1970. A double: only about a quarter of a microsecond is told. */
+  /** In a list or a manifest: last change of content, in seconds since 1970. A double: no more than about a quarter of a microsecond is told. Absent elsewhere. */
   mtime?: number;
-  /** The same in nanoseconds, exact: a whole number as text, for `BigInt`. */
+  /** The same in nanoseconds, exact: a whole number as text, for `BigInt`. Absent where `mtime` is. */
   mtimeNs?: string;
-  /** In a list or a manifest: permission, set-id and sticky bits. */
+  /** In a list or a manifest: permission, set-id and sticky bits. Absent elsewhere. */
   mode?: number;
-  /** In a list or a manifest: numeric id of the owner. */
+  /** In a list or a manifest: numeric id of the owner. Absent elsewhere. */
   user?: number;
-  /** In a list or a manifest: numeric id of the group. */
+  /** In a list or a manifest: numeric id of the group. Absent elsewhere. */
   group?: number;
 }
 
 /** What a comparison found, in entries. */
 export interface NativeDifferences {
-  /** Only the left side has them. */
+  /** Entries that only the left side has. */
   left: number;
-  /** Only the right side has them. */
+  /** Entries that only the right side has. */
   right: number;
-  /** Both have them, and they differ. */
+  /** Entries that both sides have, and that differ. */
   changed: number;
-  /** All of the left side. */
+  /** All entries of the left side. */
   leftEntries: number;
-  /** All of the right side. */
+  /** All entries of the right side. */
   rightEntries: number;
 }
 
@@ -131,7 +132,7 @@ export interface NativeNote {
   kind: string;
   /** It was asked for, could have been had, and the destination refused it: the run is not complete. */
   lost: boolean;
-  /** In a report: how often; `path` and `message` are those of the first one. */
+  /** How many times in all, in a report; `path` and `message` are those of the first one. */
   count: number;
   /** The first path that it is about; empty where it is about none. */
   path: PathBytes;
@@ -228,11 +229,11 @@ export interface NativeSnapshot {
   workedEntries: number;
   /** How much there is in all, as somebody saw who went ahead; absent until that is known, and where nobody could. */
   expected?: NativeExpected;
-  /** Something is being synced: for so many seconds. */
+  /** Something is being synced: for so many seconds. Absent: nothing is. */
   syncing?: number;
-  /** The operation was told to stop: what it still waits for, a few seconds at most. */
+  /** The operation was told to stop: what it still waits for, a few seconds at most. Absent: it was not. */
   stopping?: NativeStopping;
-  /** What is extra in the destination is removed: how far that is, once it was counted. */
+  /** What is extra in the destination is removed: how far that is, once it was counted. Absent: nothing is. */
   sweep?: NativeSweep;
   /** Seconds since the job began. */
   elapsed: number;
@@ -266,7 +267,7 @@ export interface NativeExpected {
   toRead?: number;
   /** Entries that will have been done with in the end: `workedEntries` then. */
   toDo: number;
-  /** They went while they were counted: the numbers are near. */
+  /** They went while they were counted: the numbers are near. Absent: they are exact. */
   estimated?: boolean;
 }
 
@@ -274,7 +275,7 @@ export interface NativeExpected {
 export interface NativeSizeClass {
   /** Bytes of each at most, and more than the class before; absent: there is no limit. */
   most?: number;
-  /** How many. */
+  /** Files of it. */
   files: number;
   /** Their bytes. */
   bytes: number;

@@ -27,6 +27,16 @@ export interface NativeDestination {
   follow: boolean;
 }
 
+/** A file that has names, one a line. */
+export interface NativeNames {
+  /** The file; `/dev/stdin` for standard input. */
+  path: PathBytes;
+  /** Each name ends with NUL, whatever is in it. */
+  nul: boolean;
+  /** A directory that it names comes with all that is in it. Default false; where parts are made, always. */
+  contents?: boolean;
+}
+
 /** What is allowed in a second. */
 export interface Limits {
   /** Bytes a second read from the sources, also to compare; two files that are compared byte by byte count as one. What the file system shares instead of copying it is not read. Default 0: no limit. */
@@ -101,7 +111,7 @@ export interface NativePlacement {
 export interface ArchiveForm {
   /** `bgzf`: gzip in blocks, which every reader of gzip takes, and which is read in parallel and from the middle; `gzip`: in one member, for readers that stop after the first; `xz`; `zstd`. Default `bgzf`. */
   format?: ArchiveFormat;
-  /** From the fastest to the smallest: bgzf and gzip 1 to 12, xz 0 to 9, zstd 1 to 19. Default 6, of zstd 3. */
+  /** The level, from the fastest to the smallest: bgzf and gzip 1 to 12, xz 0 to 9, zstd 1 to 19. Default 6, of zstd 3. */
   level?: number;
   /** An index (`.gzi`) is written beside each archive, of the format bgzf. Default false. */
   index?: boolean;
@@ -133,7 +143,7 @@ export interface NativeCopyOptions extends Resources, Selection, DeletionLimit {
   /** Where several sources bring one name, and not all of them a directory, which merge: `last`, that of the last is copied; `first`, that of the first; `fail`, that of the last, and what others have with other content is a failure. Default: `fail`. */
   onCollision?: 'fail' | 'last' | 'first';
   /** A list of names relative to the one source, one a line, or with `nul` each ended by NUL; `/dev/stdin` for standard input. A directory comes by itself, with `contents` with what is in it. Default: all of the source. */
-  filesFrom?: { path: PathBytes; nul: boolean; contents?: boolean };
+  filesFrom?: NativeNames;
   /** Bytes at the end of a file that are compared before it is skipped; 0: size and time decide. Default 65536. */
   hashSize?: number;
   /** Whole files are compared before they are skipped. Default false. */
@@ -216,7 +226,7 @@ export interface NativeRemoveOptions extends Resources, DeletionLimit {
   /** What to remove; a symlink goes itself. */
   paths: PathBytes[];
   /** Only what a list names below the one path, which stays; what is not there any more is nothing to tell. Default: all of it. */
-  filesFrom?: { path: PathBytes; nul: boolean };
+  filesFrom?: Omit<NativeNames, 'contents'>;
   /** Rules for names: what is excluded stays. `rsync` rules see each path from its last component on. Default: nothing stays. */
   filter?: NativeFilter;
   /** Nothing is removed: events and report say what would be. Default false. */
@@ -288,7 +298,7 @@ export interface NativeManifestOptions extends Resources, Selection, ManifestFor
   /** What it is of; for the addon of stores one URL. */
   sources: NativeTree[];
   /** Only what a list names below the one source: one name a line, or with `nul` each ended by NUL. Default: all of the sources. */
-  filesFrom?: { path: PathBytes; nul: boolean };
+  filesFrom?: Omit<NativeNames, 'contents'>;
   /** The file that the manifest goes to, whole or not at all. Default: only events. */
   output?: PathBytes;
   /** The manifest that `output` is already, of the form `jsonl`, tells what is read: `changed`, files with another size, time of modification or time of change; `full`, all. What has other content with the same size and time of modification is an error (`behind-mtime`, or where the time of change is the same too `bit-rot`), and keeps its entry. Default: all is made anew. */
@@ -314,7 +324,7 @@ export interface NativePartitionOptions extends Resources, Selection {
   /** What is divided: one source that stands for its contents, or any number that have names of their own. */
   sources: NativeTree[];
   /** Only what a list names, relative to the one source, which stands for its contents: one name a line, or with `nul` each ended by NUL; `/dev/stdin` for standard input. A directory is taken with all that is in it; `contents: false` is refused. Default: all of the sources. */
-  filesFrom?: { path: PathBytes; nul: boolean; contents?: boolean };
+  filesFrom?: NativeNames;
   /** Into how many parts, 1 to 1000000; fewer where there are fewer entries. Default: as many as the limits of a part need, of which there is one then. */
   parts?: number;
   /** Entries that a part may hold. Default: any number. */
@@ -402,7 +412,12 @@ export interface NativeVerifyOptions extends Resources {
   /** Names, kinds and sizes only; no content is read. Default false. */
   quick?: boolean;
   /** Content is read of one of so many parts of the files only, from 0: which one a file is in its path alone tells, so that all parts together are all files. Default: all. */
-  sample?: { part: number; parts: number };
+  sample?: {
+    /** The number of the part, from 0. */
+    part: number;
+    /** How many parts there are. */
+    parts: number;
+  };
   /** Files and directories that the caller uses meanwhile: they are not extra. Default: none. */
   inUse?: PathBytes[];
   /** A file of the job's own, in which it says what it has proved, so that the next run goes on should this one die; it goes with the end. Default: none. */
@@ -422,7 +437,7 @@ export interface NativeFiles extends Resources, Selection {
   /** Files and trees; a symlink is not followed. */
   sources: NativeTree[];
   /** A list of names relative to the one source, one a line, or with `nul` each ended by NUL; `/dev/stdin` for standard input. With `contents` a directory that it names brings what is in it. Default: all of the sources. */
-  filesFrom?: { path: PathBytes; nul: boolean; contents?: boolean };
+  filesFrom?: NativeNames;
   /** What names end with, of several parts perhaps, in any case, the suffix of an archive left out. Default: anything. */
   extensions?: PathBytes[];
   /** Files of fewer bytes are left alone. Default 0. */
@@ -466,7 +481,10 @@ export interface NativeDecompressOptions {
 
 /** Trees, or a list that was written before. */
 export type NativeSide =
-  | { trees: NativeTree[] }
+  | {
+      /** Trees, whose names together are those of the side. */
+      trees: NativeTree[];
+    }
   | {
       /** Where the list is. */
       list: PathBytes;
@@ -563,7 +581,7 @@ export interface StoreRequests {
   retries?: number;
   /** The first pause is half a second, each later one so many times as long; 0: no pauses. Default 2. */
   backoff?: number;
-  /** A part of each pause, 0 to 1, that chance adds at most. Default 0.1. */
+  /** How much of each pause, from none (0) to as many seconds again (1), chance adds at most. Default 0.1. */
   jitter?: number;
 }
 
@@ -588,7 +606,7 @@ export interface NativeSyncOptions extends Resources, DeletionLimit {
   filter?: NativeFilter;
   /** Only what changed at or after this moment, in seconds since 1970. Default: whenever. */
   newerThan?: number;
-  /** Only what changed at or before this moment. Default: whenever. */
+  /** Only what changed at or before this moment, in seconds since 1970. Default: whenever. */
   olderThan?: number;
   /** Only what has so many bytes or more. Default: any. */
   minSize?: number;
@@ -597,12 +615,22 @@ export interface NativeSyncOptions extends Resources, DeletionLimit {
   /** Only what is in partitions (`KEY=VALUE` between slashes) for which this holds: `year=2023,month>=06`; what is not is looked at on neither side. Default: everything. */
   partition?: string;
   /** Keys that were named, relative to both places: what is brought over, with the key that it has there (`to`) where that is another, and what is removed from the destination after that; nothing is listed then. Default: all that is there. */
-  names?: { taken: { key: PathBytes; to?: PathBytes }[]; removed: PathBytes[] };
+  names?: {
+    /** What is brought over. */
+    taken: {
+      /** Its key in the source. */
+      key: PathBytes;
+      /** Its key in the destination. Default: the same. */
+      to?: PathBytes;
+    }[];
+    /** Keys of what is removed from the destination then. */
+    removed: PathBytes[];
+  };
   /** Remove from the destination what the source does not have, last. Default false. */
   removeExtra?: boolean;
   /** `s3://BUCKET/PREFIX` or a path, reached as the destination is: what is replaced or removed there is kept here first. Default: it is not kept. */
   backup?: PathBytes;
-  /** Contents go over so many at a time: the next are begun when these have ended. Default: as they come. */
+  /** Contents of so many files go over at a time: the next are begun when these have ended. Default: as they come. */
   batchSize?: number;
   /** Seconds of a pause after each such batch. Default 0. */
   batchPause?: number;
@@ -685,7 +713,7 @@ export interface NativePruneOptions extends Resources, DeletionLimit {
   requests?: StoreRequests;
   /** Partitions (`KEY=VALUE` between slashes) are ordered by the values of these keys, named from the outside in. With `keep`. Default: everything is removed. */
   keys?: string[];
-  /** So many of the last ones stay, of each group. Default: everything is removed. */
+  /** The number of the last partitions that stay, of each group. Default: everything is removed. */
   keep?: number;
   /** A group is what has one path up to this key's partition, and the order goes by all partitions below it. Default: what has one path above the first of `keys`. */
   within?: string;

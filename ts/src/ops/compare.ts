@@ -37,7 +37,14 @@ import { begin, type Job, journalFor, type Prepared, prepared } from './job.js';
 export type MappedCompareOptions = Given<Omit<NativeCompareOptions, 'entryEvents' | 'finished'>> & JobOptions;
 
 /** A tree by its path, or a list that was written before. */
-export type Compared = PathLike | { list: PathLike; names?: boolean };
+export type Compared =
+  | PathLike
+  | {
+      /** The file that holds the list. */
+      list: PathLike;
+      /** It holds names only. Default: it tells itself. */
+      names?: boolean;
+    };
 
 /** Options of `compare`. */
 export interface CompareOptions

@@ -4,7 +4,7 @@
  * Comes in: options as a caller gives them; goes out: the same in the form that a journal keeps, and the addon's own.
  */
 import type { PathLike } from '../names.js';
-import type { ArchiveForm, NativeFiles } from '../native/options.js';
+import type { ArchiveForm, NativeFiles, NativeNames } from '../native/options.js';
 import {
   boolean,
   each,
@@ -41,7 +41,7 @@ export interface FileOptions
   /** Rules as rsync's --exclude: `PATTERN` leaves out, `+ PATTERN` takes; the first that matches decides. Default: everything is taken. */
   exclude?: PathLike[];
   /** Only what a list names below the one source, a directory: one name a line, or with `nul` each ended by NUL; with `contents` a directory that it names brings what is in it. Default: all of the sources. */
-  filesFrom?: { path: PathLike; nul: boolean; contents?: boolean };
+  filesFrom?: Given<NativeNames>;
   /** What names end with, of several parts perhaps, in any case, the suffix of an archive left out. Default: anything. */
   extensions?: PathLike[];
   /** Files and directories that the caller uses meanwhile: they are left out. Default: none. */

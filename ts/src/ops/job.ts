@@ -96,6 +96,7 @@ export class JobError extends BulkhaulError {
   constructor(
     code: 'INCOMPLETE' | 'ABORTED',
     message: string,
+    /** What it did until then. */
     readonly report: Report,
     options?: ErrorOptions,
   ) {

@@ -12,6 +12,7 @@ import type {
   NativeCopyManifest,
   NativeCopyOptions,
   NativeGathered,
+  NativeNames,
   NativePacking,
   NativePlacement,
 } from '../native/options.js';
@@ -58,8 +59,16 @@ export type MappedCopyOptions = Given<
   JobOptions &
   Deletion & {
     /** Events and report tell what begins with `path` with `name` in its place. Default: paths are told as they are. */
-    aliases?: readonly { path: PathLike; name: PathLike }[];
+    aliases?: readonly Alias[];
   };
+
+/** What a path is called. */
+export interface Alias {
+  /** What paths begin with. */
+  path: PathLike;
+  /** What is told in its place. */
+  name: PathLike;
+}
 
 const WRITTEN = record<Given<NativeCopyManifest>>({ ...MANIFEST, path }, 'path');
 /** Which files become archives, and how. */
@@ -82,11 +91,7 @@ export const SHARED: Fields<
   createDestination: boolean,
   allowNested: boolean,
   onCollision: text,
-  filesFrom: record<{ path: PathLike; nul: boolean; contents?: boolean }>(
-    { path, nul: boolean, contents: boolean },
-    'path',
-    'nul',
-  ),
+  filesFrom: record<Given<NativeNames>>({ path, nul: boolean, contents: boolean }, 'path', 'nul'),
   hashSize: size,
   fullHash: boolean,
   sparse: text,
@@ -145,7 +150,7 @@ export const MAPPED = record<MappedCopyOptions>(
     filter: SELECTION.filter,
     chownUser: id,
     chownGroup: id,
-    aliases: each(record<{ path: PathLike; name: PathLike }>({ path, name: path }, 'path', 'name')),
+    aliases: each(record<Alias>({ path, name: path }, 'path', 'name')),
   },
   'sources',
   'destinations',
@@ -182,9 +187,16 @@ export interface CopyOptions
   /** Rules as rsync's --exclude, relative to the root of the transfer: `PATTERN` leaves out, `+ PATTERN` takes; the first that matches decides. Default: everything is taken. */
   exclude?: PathLike[];
   /** A file with names relative to the one source, one a line, or with `nul` each ended by NUL. A directory comes by itself, with `contents` with what is in it. Default: all of the source. */
-  filesFrom?: { path: PathLike; nul: boolean; contents?: boolean } | undefined;
+  filesFrom?: Given<NativeNames> | undefined;
   /** Owner and group to set, as numeric ids. Default: those of the source. */
-  chown?: { user?: number | undefined; group?: number | undefined } | undefined;
+  chown?:
+    | {
+        /** Numeric id of the owner. Default: that of the source. */
+        user?: number | undefined;
+        /** Numeric id of the group. Default: that of the source. */
+        group?: number | undefined;
+      }
+    | undefined;
   /** A directory for temporary files without a name, for when a tree has more hard links than memory should hold. Default: memory is used. */
   spillDirectory?: PathLike;
   /** A manifest of what is in the destination then, made while the bytes pass; what is there already is read for it. It appears at `path` when it is whole, and does not list itself. Default: none. */

@@ -6,13 +6,14 @@
  */
 import { BulkhaulError } from '../error.js';
 import type { PathLike } from '../names.js';
-import type { NativePartitionOptions } from '../native/options.js';
+import type { NativeNames, NativePartitionOptions } from '../native/options.js';
 import { loadAddon } from '../native.js';
 import {
   boolean,
   each,
   excluding,
   type Fields,
+  type Given,
   JOB,
   JOURNAL,
   type JobOptions,
@@ -42,7 +43,7 @@ export interface PartitionOptions
   /** Rules as rsync's --exclude: `PATTERN` leaves out, `+ PATTERN` takes; the first that matches decides. Default: everything is taken. */
   exclude?: PathLike[];
   /** Only what a list names, relative to the one source, which ends with a slash: one name a line, or with `nul` each ended by NUL. A directory is taken with all that is in it. Default: all of the sources. */
-  filesFrom?: { path: PathLike; nul: boolean };
+  filesFrom?: Given<Omit<NativeNames, 'contents'>>;
   /** Each list goes into a file of this path, a dot and the number of the part, from 1: whole or not at all. Default: parts are only told. */
   template?: PathLike;
   /** All lists go into this file: lines of number, bytes and name, or JSON. Default: parts are only told. */
@@ -74,7 +75,7 @@ const FIELDS: Fields<PartitionOptions> = {
   replace: boolean,
   exec: PART_COMMAND,
   spillDirectory: path,
-  filesFrom: record<{ path: PathLike; nul: boolean }>({ path, nul: boolean }, 'path', 'nul'),
+  filesFrom: record<NonNullable<PartitionOptions['filesFrom']>>({ path, nul: boolean }, 'path', 'nul'),
   sources: paths,
   exclude: each(path),
 };

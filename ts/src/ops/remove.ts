@@ -97,7 +97,10 @@ export function remove(options: RemoveOptions): Job {
 export class Removal {
   #native: Promise<NativeRemoval> | undefined;
 
-  constructor(readonly options: RemoveOptions) {}
+  constructor(
+    /** What is removed, and what stays. */
+    readonly options: RemoveOptions,
+  ) {}
 
   /**
    * Counts what would go: the outcomes `removed`, and their bytes; iterating gives the first few entries.

@@ -46,7 +46,7 @@ export interface RetainOptions
   place: PathLike;
   /** The key of the partitions, `month`; or several, from the outside in, whose values are ordered together: `['year', 'month']`. */
   key: string | string[];
-  /** So many of the last ones stay, of each group; 1 or more. */
+  /** The number of the last partitions that stay, of each group; 1 or more. */
   keep: number;
   /** How the store is reached. Default: as `environment` says. */
   store?: StoreSettings;

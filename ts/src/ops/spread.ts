@@ -12,12 +12,13 @@ import { basename, join } from 'node:path';
 import { BulkhaulError, whyOf } from '../error.js';
 import { absolutePath, jobDirectory } from '../journal/identity.js';
 import { type PathLike, toBytes } from '../names.js';
-import type { Resources } from '../native/options.js';
+import type { NativeNames, Resources } from '../native/options.js';
 import {
   boolean,
   call,
   each,
   type Fields,
+  type Given,
   id,
   JOB,
   type JobOptions,
@@ -86,7 +87,7 @@ export interface SpreadOptions
   /** Rules as rsync's --exclude. Default: everything is taken. */
   exclude?: PathLike[];
   /** A list of names relative to the source, one a line, or with `nul` each ended by NUL. A directory comes by itself. Default: all of the source. */
-  filesFrom?: { path: PathLike; nul: boolean };
+  filesFrom?: Given<Omit<NativeNames, 'contents'>>;
   /** A directory for temporary files without a name. Default: memory is used. */
   spillDirectory?: PathLike;
   /** Files that the caller has open meanwhile: they stay. Default: none. */

@@ -39,6 +39,12 @@ import {
 import { begin, type Job, journalFor, type Prepared, prepared } from './job.js';
 import { ASKING, type Asking, accessTo, placeText, REQUESTS, STORE, settled, wholePlace } from './places.js';
 
+/** Where `incrementalSync` remembers. */
+export interface Remembered {
+  /** The file of what was seen when it was there last; made when it is missing. */
+  state: PathLike;
+}
+
 /** Options of `syncDir`. */
 export interface SyncOptions
   extends JobOptions,
@@ -216,7 +222,7 @@ export function syncFiles(options: SyncFilesOptions): Job {
  * console.log(outcomes.copied);
  * ```
  */
-export function incrementalSync(options: Omit<SyncOptions, 'compare'> & { state: PathLike }): Job {
+export function incrementalSync(options: Omit<SyncOptions, 'compare'> & Remembered): Job {
   return begin(options, INCREMENTAL, (options) => prepareSync({ ...options, compare: 'state' }));
 }
 

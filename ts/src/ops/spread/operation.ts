@@ -7,9 +7,9 @@
 import type { Report } from '../../events.js';
 import type { PathLike } from '../../names.js';
 import type { NativeFailure, NativeReport, NativeSnapshot } from '../../native/events.js';
-import type { Resources } from '../../native/options.js';
+import type { NativeNames, Resources } from '../../native/options.js';
 import type { NativeJob } from '../../native.js';
-import type { JobOptions } from '../arguments.js';
+import type { Given, JobOptions } from '../arguments.js';
 import type { Job } from '../job.js';
 import type { Books, Manner } from './books.js';
 import type { Plan, RunDirectory } from './directory.js';
@@ -21,7 +21,12 @@ export interface Crew {
   /** Hosts that have the workers, as ssh knows them; one as often as it is to have a worker. Default: they are here. */
   hosts?: readonly string[];
   /** Workers are tasks of Slurm: an array of jobs, with these words for sbatch; in an allocation that this runs in, its steps. Default: they are not. */
-  slurm?: { args?: readonly string[]; allocated?: boolean };
+  slurm?: {
+    /** Words for sbatch. Default: none. */
+    args?: readonly string[];
+    /** Workers are steps of the allocation that this runs in. Default false: they are an array of jobs. */
+    allocated?: boolean;
+  };
   /** The command that bulkhaul is on the hosts. Default: its name. */
   hostProgram?: string;
   /** Parts that the source is divided into. Default: sixteen for each worker. */
@@ -47,7 +52,7 @@ export interface Run extends Omit<Crew, 'directory'>, Omit<JobOptions, 'journal'
   /** Do not go into other file systems. Default false. */
   oneFileSystem?: boolean;
   /** Only what a list names. Default: all of the source. */
-  filesFrom?: { path: PathLike; nul: boolean };
+  filesFrom?: Given<Omit<NativeNames, 'contents'>>;
   /** For temporary files without a name. Default: memory is used. */
   spillDirectory?: PathLike;
   /** What of the run's own is in the trees, by the names that it has there: rules leave it out. Default: nothing. */
