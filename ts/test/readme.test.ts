@@ -1,12 +1,32 @@
 /** README.md does what it says: its commands and its library example run in a scratch directory. */
 import { existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { program, scratch } from './rig.js';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const README = readFileSync(join(ROOT, 'README.md'), 'utf8');
+
+const PAGES = [
+  'README.md',
+  ...readdirSync(join(ROOT, 'docs'))
+    .filter((name) => name.endsWith('.md'))
+    .map((name) => `docs/${name}`),
+];
+
+/** Pages for those who work on bulkhaul. */
+const INSIDE = ['docs/release.md', 'docs/scale.md'];
+
+/** The headings of a page, as links name them. */
+const headings = (text: string) =>
+  [...text.matchAll(/^#+ (.*)$/gm)].map(
+    ([, title = '']) =>
+      `#${title
+        .toLowerCase()
+        .replace(/[^\w\- ]/g, '')
+        .replaceAll(' ', '-')}`,
+  );
 
 /** What is in the code blocks of a language. */
 const blocks = (language: string) =>
@@ -100,13 +120,24 @@ describe('README', () => {
     expect(all(join(at, 'mnt', directory))).toEqual(names);
   });
 
-  it('names scripts and documents that exist', () => {
-    const named = [...README.matchAll(/\]\(([^):]+)\)|`?((?:scripts|ts|crates|bindings)\/[\w./-]+)/g)];
-    expect(named.length).toBeGreaterThan(10);
-    for (const [, link, path] of named) {
-      const file = link ?? path ?? '';
-      expect(existsSync(join(ROOT, file)), file).toBe(true);
+  it.each(PAGES)('%s leads to what exists, and to headings that are there', (page) => {
+    const text = readFileSync(join(ROOT, page), 'utf8');
+    for (const [, link = '', heading = ''] of text.matchAll(/\]\(([^):#]*)(#[^)]*)?\)/g)) {
+      const file = link === '' ? join(ROOT, page) : join(ROOT, dirname(page), link);
+      expect(existsSync(file), link).toBe(true);
+      if (heading !== '') expect(headings(readFileSync(file, 'utf8')), link).toContain(heading);
     }
+  });
+
+  it('names scripts that exist', () => {
+    const named = [...README.matchAll(/`?((?:scripts|ts|crates|bindings)\/[\w./-]+)/g)];
+    expect(named.length).toBeGreaterThan(10);
+    for (const [, path = ''] of named) expect(existsSync(join(ROOT, path)), path).toBe(true);
+  });
+
+  it('leads to every page', () => {
+    const shown = PAGES.filter((page) => page !== 'README.md' && !INSIDE.includes(page));
+    expect(shown.filter((page) => !README.includes(`](${page}`))).toEqual([]);
   });
 
   it('has a library example that runs', async () => {
