@@ -2,11 +2,14 @@
  * What others lost data by, each in small: public threads about tools that sync with object stores, tried on ours. Those of
  * which another test tells are in the table with the others, so that none is without one.
  */
+import { randomBytes } from 'node:crypto';
 import {
   appendFileSync,
+  chmodSync,
   existsSync,
   mkdirSync,
   readFileSync,
+  statSync,
   symlinkSync,
   truncateSync,
   unlinkSync,
@@ -14,9 +17,10 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { dirname, join } from 'node:path';
+import { gzipSync } from 'node:zlib';
 import { expect, it } from 'vitest';
-import { type Ask, type S3, s3 } from './rig/s3.js';
-import { run, scratch } from './rig.js';
+import { type Ask, KEY, type S3, SECRET, s3 } from './rig/s3.js';
+import { executable, program, run, scratch } from './rig.js';
 
 const MIB = 1024 * 1024;
 const THEN = 1_600_000_000;
@@ -45,7 +49,7 @@ async function sync(server: S3, ...args: string[]): Promise<[code: number | null
 /** Threads, the file of the test beside this one, and how its name begins; none: it is here. */
 const TRAPS: [threads: string, file: string, test: string][] = [
   ['opendal #6577 #4610 #1038', 'stores', 'each server carries a name as it is, or it is an error that names it'],
-  ['opendal PR 7400, RisingWave #24673', 'sync', 'goes on after what is over in a moment'],
+  ['opendal PR 7400 #3956, RisingWave #24673', 'sync', 'goes on after what is over in a moment'],
   ['obstore #429, multistore #116', 'sync', 'carries names or says that it can not, and takes none for absent'],
   ['arrow-rs #7026, zarr #4032', 'sync', 'lists keys as they are'],
   ['s5cmd #695 #852', 'traps', 'removes nothing by a source'],
@@ -65,6 +69,14 @@ const TRAPS: [threads: string, file: string, test: string][] = [
   ['esthri #256, fsspec #1062', 'traps', 'leaves path2/ alone'],
   ['s3fs #988', 'filesystem', 'is written, read, listed, copied and emptied'],
   ['aeroftp PR 764', 'traps', 'takes x for no folder x/'],
+  ['aws-cli #1564, mc #2048 #2373 #4047, node-s3-cli #5', 'traps', 'removes nothing by a source'],
+  ['rclone #2658 #5732, genlayer-studio PR 1707, s3sync #82', 'traps', 'takes contents as they are stored'],
+  ['aws-cli #748 #2088 #4039, s3cmd PR 193, s5cmd #712', 'traps', 'goes on beside what can not be read for now'],
+  ['gsutil #875, rclone #2296 #5917', 'traps', 'carries times of all ages'],
+  ['s3ql PR 170, minio-js #1314, versitygw #770', 'traps', 'lists on behind a page that has nothing'],
+  ['aws-cli #736 #2473 #2767 #3767', 'traps', 'removes nothing where a directory can not be read'],
+  ['s3cmd #279 #726', 'traps', 'takes the marker of the root'],
+  ['rclone #2806, azcopy #148, blobxfer #92', 'traps', 'loses nothing to a file where a directory is'],
 ];
 
 it.each(TRAPS)('has a test of %s', (_, file, test) => {
@@ -388,4 +400,146 @@ it('refuses to sync a place with itself or what is in it (rclone #3995)', async 
     const [code, , said] = await sync(server, '--delete', from, to);
     expect([from, to, code !== 0, server.keys], said).toEqual([from, to, true, ['p/a', 'p/d/b']]);
   }
+});
+
+it('takes contents as they are stored, packed or not, and never has them unpacked on the way', async () => {
+  const packed = gzipSync('some text that is long enough to be packed: some text that is long enough');
+  const server = await s3({ unpacks: true });
+  for (const key of ['p/a.gz', 'p/big']) {
+    const content = key === 'p/big' ? gzipSync(randomBytes(6 * MIB)) : packed;
+    server.put(key, content, { 'content-encoding': 'gzip' });
+  }
+  const keys = { GS_ACCESS_KEY_ID: KEY, GS_SECRET_ACCESS_KEY: SECRET };
+  const back = join(scratch(), 'back');
+  const args = ['--endpoint-url', server.endpoint, '--chunk-size', '5M', 'gs://b/p', back];
+  const ran = await run(['sync', ...args], { env: { ...server.env, ...keys } });
+  expect(ran.code, ran.stderr).toBe(0);
+  for (const name of ['a.gz', 'big'])
+    expect(readFileSync(join(back, name)).equals(server.objects.get(`p/${name}`)?.body ?? packed), name).toBe(true);
+  // Elsewhere nobody is told that packed answers are welcome: what stands between would pack all of them.
+  const plain = await s3();
+  plain.put('p/a.gz', packed, { 'content-encoding': 'gzip' });
+  const there = join(scratch(), 'there');
+  expect((await sync(plain, 's3://b/p', there))[0]).toBe(0);
+  expect([readFileSync(join(there, 'a.gz')).equals(packed), plain.headers.has('accept-encoding')]).toEqual([
+    true,
+    false,
+  ]);
+});
+
+it('goes on beside what can not be read for now, and sends nothing for it again', async () => {
+  const server = await s3();
+  for (const key of ['p/a', 'p/cold', 'p/z']) server.put(key, key);
+  const frozen = { status: 403, code: 'InvalidObjectState' };
+  server.plan = ({ method, key }) =>
+    (method === 'GET' && key.endsWith('/cold')) || (method === 'PUT' && key === 'q/cold') ? frozen : undefined;
+  const there = tree({ extra: 'stays' });
+  const [code, counts, said] = await sync(server, '--delete', 's3://b/p', there);
+  expect([code, counts, said.includes('InvalidObjectState')], said).toEqual([23, { copied: 2, failed: 1 }, true]);
+  expect([existsSync(join(there, 'extra')), existsSync(join(there, 'cold'))]).toEqual([true, false]);
+  expect((await sync(server, 's3://b/p', 's3://b/q')).slice(0, 2)).toEqual([23, { copied: 2, failed: 1 }]);
+  // What is there is known by its listing: it is neither read nor sent.
+  const source = tree({ a: 'p/a', cold: 'p/cold', z: 'p/z' }, 0);
+  expect((await sync(server, source, 's3://b/p')).slice(0, 2)).toEqual([0, {}]);
+});
+
+it('carries times of all ages, and goes by when it was written where a time is none', async () => {
+  const server = await s3();
+  const [source, back] = [tree({ old: '1', fraction: '2', ahead: '3' }), join(scratch(), 'back')];
+  for (const [name, time] of [
+    ['old', -86_400],
+    ['fraction', -1.5],
+    ['ahead', 13_000_000_000],
+  ] as const)
+    utimesSync(join(source, name), time, time);
+  const wrong = ['NaN', '1e400', '99999999999999999999', '-', 'yesterday', '1.2.3'];
+  for (const [at, mtime] of wrong.entries()) server.put(`w/${at}`, mtime, { 'x-amz-meta-mtime': mtime });
+  expect((await sync(server, source, 's3://b/p')).slice(0, 2)).toEqual([0, { copied: 3 }]);
+  expect((await sync(server, 's3://b/p', back)).slice(0, 2)).toEqual([0, { copied: 3 }]);
+  for (const name of ['old', 'fraction', 'ahead'])
+    expect([name, statSync(join(back, name)).mtimeMs]).toEqual([name, statSync(join(source, name)).mtimeMs]);
+  const there = join(scratch(), 'there');
+  expect((await sync(server, 's3://b/w', there)).slice(0, 2)).toEqual([0, { copied: wrong.length }]);
+  for (const [from, to] of [
+    [source, 's3://b/p'],
+    ['s3://b/p', back],
+    ['s3://b/w', there],
+  ] as const)
+    expect([from, ...(await sync(server, from, to)).slice(0, 2)]).toEqual([from, 0, {}]);
+});
+
+it('lists on behind a page that has nothing, and ends where nothing follows', async () => {
+  const server = await s3({ page: 2 });
+  const keys = ['a', 'b', 'c', 'd'];
+  for (const key of keys) server.put(`p/${key}`, key);
+  let pages = 0;
+  server.plan = ({ query }) => {
+    if (!query.has('list-type')) return undefined;
+    pages += 1;
+    // Two that have nothing before each that has something, and one behind the last.
+    return pages % 3 === 0 ? 'beyond' : 'empty';
+  };
+  const plan = server.plan;
+  const listed = async () => {
+    pages = 0;
+    const { code, stdout, stderr } = await run(['list', 's3://b/p'], { env: server.env });
+    expect(code, stderr).toBe(0);
+    return stdout.split('\n').filter(Boolean);
+  };
+  server.plan = (ask) => (pages >= 6 ? undefined : plan(ask));
+  expect(await listed()).toEqual(keys);
+  const there = tree({ c: 'c', old: 'goes' });
+  pages = 0;
+  const [code, counts, said] = await sync(server, '--delete', 's3://b/p', there);
+  expect([code, counts.removed, existsSync(join(there, 'd'))], said).toEqual([0, 1, true]);
+  // Nothing but those is no listing.
+  server.plan = ({ query }) => (query.has('list-type') ? 'empty' : undefined);
+  writeFileSync(join(there, 'old'), 'stays');
+  expect((await sync(server, '--delete', 's3://b/p', there))[0]).toBe(23);
+  expect(existsSync(join(there, 'old'))).toBe(true);
+}, 60_000);
+
+it('removes nothing where a directory can not be read, copies the rest, and does not look at what is excluded', async () => {
+  const server = await s3();
+  for (const key of ['p/a', 'p/locked/x', 'p/old']) server.put(key, 'there');
+  const source = tree({ a: '1', 'd/b': '2', 'locked/x': '3', unreadable: '4' });
+  for (const name of ['locked', 'unreadable']) chmodSync(join(source, name), 0);
+  // For root nothing is locked, but without these.
+  const bounds = ['--bounding-set', '-dac_override,-dac_read_search'];
+  const [command, ...before] = process.getuid?.() === 0 ? ['setpriv', ...bounds, process.execPath] : [process.execPath];
+  const go = (...args: string[]) =>
+    program(command ?? '', [...before, executable, 'sync', '--delete', ...args, source, 's3://b/p'], {
+      env: server.env,
+    });
+  const ran = await go();
+  expect([ran.code, server.keys], ran.stderr).toEqual([23, ['p/a', 'p/d/b', 'p/locked/x', 'p/old']]);
+  expect([server.contents['p/a'], server.contents['p/locked/x']]).toEqual(['1', 'there']);
+  for (const name of ['locked', 'unreadable']) expect(ran.stderr).toContain(name);
+  const without = await go('--exclude', '/locked/', '--exclude', '/unreadable');
+  expect([without.code, server.keys], without.stderr).toEqual([0, ['p/a', 'p/d/b', 'p/locked/x']]);
+  chmodSync(join(source, 'locked'), 0o755);
+});
+
+it('takes the marker of the root for no entry, and for nothing that is extra', async () => {
+  const server = await s3();
+  for (const key of ['p/', 'p/a', 'p/d/', 'p/d/b']) server.put(key, key.endsWith('/') ? '' : key);
+  const { stdout } = await run(['list', 's3://b/p'], { env: server.env });
+  expect(stdout).toBe('a\nd/\nd/b\n');
+  const back = join(scratch(), 'back');
+  expect((await sync(server, 's3://b/p', back)).slice(0, 2)).toEqual([0, { copied: 2 }]);
+  for (const more of [[], ['--directory-markers']]) {
+    const [code, counts, said] = await sync(server, '--delete', ...more, back, 's3://b/p');
+    expect([code, counts, server.keys], said).toEqual([0, {}, ['p/', 'p/a', 'p/d/', 'p/d/b']]);
+  }
+});
+
+it('loses nothing to a file where a directory is, or to a name that a disk does not take', async () => {
+  const server = await s3();
+  const long = 'n'.repeat(300);
+  const keys = ['p/d', 'p/d/a', `p/${long}`, `p/${long}/x`, 'p/z'];
+  for (const key of keys) server.put(key, key === 'p/d' ? '' : key);
+  const there = tree({ 'd/old': 'stays', y: 'stays' });
+  const [code, counts, said] = await sync(server, '--delete', 's3://b/p', there);
+  expect([code, counts], said).toEqual([23, { copied: 2, conflict: 1, failed: 2 }]);
+  for (const name of ['d/old', 'd/a', 'y', 'z']) expect([name, existsSync(join(there, name))]).toEqual([name, true]);
 });

@@ -66,6 +66,9 @@ struct Amazon {
     bucket: String,
     /// The endpoint, to tell services apart.
     service: String,
+    /// The server unpacks what is kept packed (`Content-Encoding: gzip`) for whoever does not say that it takes that: other
+    /// bytes than a listing tells of.
+    unpacks: bool,
 }
 
 impl Amazon {
@@ -88,14 +91,18 @@ impl Dialect for Amazon {
             let crc = crc_text(checksum(CrcAlgorithm::Crc64Nvme, &request.body));
             put_header(built, CRC_HEADER, &crc)?;
         }
-        let Some(credential) = &self.credential else {
-            return Ok(());
-        };
-        let authorizer =
-            AwsAuthorizer::new(credential, "s3", &self.region).with_sign_payload(request.signing == Signing::Hashed);
-        let digest = request.digest.as_ref().map(|digest| &digest[..]);
-        let signed = authorizer.try_authorize(built, digest);
-        signed.map_err(|error| error.to_string())
+        if let Some(credential) = &self.credential {
+            let authorizer = AwsAuthorizer::new(credential, "s3", &self.region)
+                .with_sign_payload(request.signing == Signing::Hashed);
+            let digest = request.digest.as_ref().map(|digest| &digest[..]);
+            let signed = authorizer.try_authorize(built, digest);
+            signed.map_err(|error| error.to_string())?;
+        }
+        if self.unpacks {
+            // Not signed: what stands before the server rewrites it.
+            put_header(built, "accept-encoding", "gzip")?;
+        }
+        Ok(())
     }
 
     fn asking(&self) -> Vec<(&'static str, String)> {
@@ -233,6 +240,7 @@ impl S3 {
             region: region.to_owned(),
             bucket: bucket.to_owned(),
             service: endpoint.to_owned(),
+            unpacks: scheme == "gs",
         });
         let dialect: Arc<dyn Dialect> = Arc::clone(&amazon) as Arc<dyn Dialect>;
         let client = Client::new(session, base, config.authorities.as_deref(), dialect)?;

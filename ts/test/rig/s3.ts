@@ -9,6 +9,7 @@ import { createHash, createHmac, timingSafeEqual } from 'node:crypto';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { createServer as createSecureServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
+import { gunzipSync } from 'node:zlib';
 import { onTestFinished } from 'vitest';
 
 /** One request, as a plan sees it. */
@@ -24,7 +25,8 @@ export interface Ask {
  * What goes wrong with a request: an error instead; the connection breaks before anything was done (`reset`) or after all
  * was (`lost`); a completion stores its first part only (`short`); a bit flips in the body before anybody looks (`up`) or in
  * the content on its way out (`down`); an answer ends in its middle (`cut`); a page says that there is more and not where
- * (`no-token`), comes again (`repeat`), or is out of order (`disorder`); an answer goes on until nobody reads it (`endless`).
+ * (`no-token`), comes again (`repeat`), is out of order (`disorder`), has nothing though there is more (`empty`), or says that there
+ * is more where nothing is (`beyond`); an answer goes on until nobody reads it (`endless`).
  */
 export type Fault =
   | { readonly status: number; readonly code: string }
@@ -37,6 +39,8 @@ export type Fault =
   | 'no-token'
   | 'repeat'
   | 'disorder'
+  | 'empty'
+  | 'beyond'
   | 'endless';
 
 interface Stored {
@@ -55,6 +59,8 @@ export interface S3Settings {
   encodes?: boolean;
   /** So many empty objects more, `many/` and seven digits, that a listing without a delimiter has, alone. Default 0. */
   many?: number;
+  /** As Google: what is kept packed (`content-encoding: gzip`) is unpacked for whoever does not take that, and a header about it is rewritten on its way. Default false. */
+  unpacks?: boolean;
   /** The one bucket. Default `b`. */
   bucket?: string;
   /** Key and certificate (PEM) of a server that speaks TLS. Default: none. */
@@ -98,11 +104,12 @@ export class S3 {
   readonly #scheme: string;
   #uploads = 0;
 
-  constructor({ checks = 'crc', page = 1000, encodes = true, many = 0, bucket = 'b', tls }: S3Settings) {
+  constructor(settings: S3Settings) {
+    const { checks = 'crc', page = 1000, encodes = true, many = 0, unpacks = false, bucket = 'b', tls } = settings;
     const serve = (request: IncomingMessage, response: ServerResponse) => void this.#serve(request, response);
     this.#server = tls ? createSecureServer(tls, serve) : createServer(serve);
     this.#scheme = tls ? 'https' : 'http';
-    this.#settings = { checks, page, encodes, many, bucket };
+    this.#settings = { checks, page, encodes, many, unpacks, bucket };
   }
 
   async listen(): Promise<void> {
@@ -236,6 +243,11 @@ export class S3 {
     }
     const found = this.objects.get(key);
     if (found === undefined) return refuse(response, 404, 'NoSuchKey');
+    if (this.#settings.unpacks && found.headers['content-encoding'] === 'gzip') {
+      if (header(request, 'authorization').includes('accept-encoding'))
+        return refuse(response, 403, 'SignatureDoesNotMatch');
+      if (header(request, 'accept-encoding') !== 'gzip') return answer(response, 200, gunzipSync(found.body));
+    }
     const condition = header(request, 'if-match');
     if (condition !== '' && condition !== `"${found.etag}"`) return refuse(response, 412, 'PreconditionFailed');
     const [, from, to] = /^bytes=(\d+)-(\d+)$/.exec(header(request, 'range')) ?? [];
@@ -285,8 +297,9 @@ export class S3 {
     const rest =
       after === null || fault === 'repeat' ? keys : keys.filter((key) => Buffer.compare(Buffer.from(key), behind) > 0);
     const encoded = encodes && query.get('encoding-type') === 'url';
-    const taken = rest.slice(0, page);
-    const last = Buffer.from(taken.at(-1) ?? '').toString('hex');
+    const taken = rest.slice(0, fault === 'empty' ? 0 : page);
+    // Another token for the same place, where nothing was listed.
+    const last = fault === 'empty' ? `${after ?? ''}-` : Buffer.from(taken.at(-1) ?? '').toString('hex');
     if (fault === 'disorder') taken.reverse();
     const items = taken.map((key) => {
       if (shared.has(key))
@@ -295,7 +308,7 @@ export class S3 {
       const name = encoded ? encodeURIComponent(key).replaceAll('%20', '+') : escaped(key);
       return `<Contents><Key>${name}</Key><LastModified>${written.toISOString()}</LastModified><ETag>&quot;${etag}&quot;</ETag><Size>${body.length}</Size></Contents>`;
     });
-    const more = rest.length > page;
+    const more = rest.length > page || fault === 'empty' || fault === 'beyond';
     const token = more && fault !== 'no-token' ? `<NextContinuationToken>${last}</NextContinuationToken>` : '';
     const xml = `<?xml version="1.0"?><ListBucketResult>${encoded ? '<EncodingType>url</EncodingType>' : ''}<IsTruncated>${more}</IsTruncated>${token}${items.join('')}</ListBucketResult>`;
     answer(response, 200, fault === 'cut' ? xml.slice(0, xml.length / 2) : xml);

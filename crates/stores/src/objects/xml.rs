@@ -496,6 +496,26 @@ mod tests {
     }
 
     #[test]
+    fn a_blob_that_stands_for_a_directory_is_no_file() {
+        let blob = |name: &str, kept: &str| {
+            format!(
+                "<Blob><Name>{name}</Name><Properties><Last-Modified>Wed, 01 Jan 2020 00:00:00 GMT</Last-Modified>\
+                 <Etag>0x1</Etag><Content-Length>0</Content-Length></Properties><Metadata>{kept}</Metadata></Blob>"
+            )
+        };
+        let folder = "<hdi_isfolder>true</hdi_isfolder>";
+        let xml = format!(
+            "<EnumerationResults><Blobs>{}{}{}</Blobs><NextMarker /></EnumerationResults>",
+            blob("d", folder),
+            blob("d/a", ""),
+            blob("e", "<hdi_isfolder>false</hdi_isfolder>")
+        );
+        let page = blobs(xml.as_bytes()).unwrap();
+        let keys: Vec<_> = page.items.into_iter().map(|item| item.key).collect();
+        assert_eq!(keys, [b"d/a".to_vec(), b"e".to_vec()]);
+    }
+
+    #[test]
     fn blocks_are_names_and_sizes() {
         let list = "<BlockList><UncommittedBlocks><Block><Name>YQ==</Name><Size>7</Size></Block><Block><Name>Yg==</Name><Size>8</Size></Block></UncommittedBlocks></BlockList>";
         let both = HashMap::from([("YQ==".to_owned(), 7), ("Yg==".to_owned(), 8)]);
