@@ -19,10 +19,11 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
+import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { WITHOUT_DISKS } from './rig/disks.js';
 import { S3 } from './rig/s3.js';
-import { executable, type Mount, mountFaulty, run } from './rig.js';
+import { executable, type Mount, mountFaulty, program } from './rig.js';
 
 /** Names below a directory, and what they hold. */
 type Files = Readonly<Record<string, string>>;
@@ -117,6 +118,8 @@ interface Row {
   words: (source: string, destination: string, faulty: string, files: Files) => [string, ...string[]];
   /** What the destination holds before: an earlier copy, its archives, or something extra. */
   before?: 'copy' | 'archives' | 'extra';
+  /** What a file holds that it has as its standard input: the source's `a` where that side has the fault. */
+  input?: (files: Files) => Buffer;
   cells: Record<keyof typeof FAULTS, Cell>;
 }
 
@@ -737,6 +740,49 @@ const ROWS: Record<string, Row> = {
       'nothing new': [23, BOTH, PACKED, 'Required key not available'],
     },
   },
+  'decompress -': {
+    words: () => ['decompress', '-'],
+    input: () => gzipSync('1234567'),
+    cells: {
+      view: [0, BOTH, BOTH, '1234567'],
+      folded: [0, NAMESAKES, '', '1234567'],
+      'equal inodes': [0, / sub\/b=7654321$/, '', '1234567'],
+      'whole seconds': [0, BOTH, BOTH, '1234567'],
+      'clamped times': [0, BOTH, '', '1234567'],
+      'dropped times': [0, BOTH, '', '1234567'],
+      'no chown': [0, BOTH, '', '1234567'],
+      'no chmod': [0, BOTH, '', '1234567'],
+      'no xattr': [0, BOTH, '', '1234567'],
+      // Its size is not believed: all is read that there is.
+      'ends early': [0, / sub\/b=89$/, '', '1234567'],
+      'goes on': [0, / sub\/b=89$/, '', '1234567'],
+      hangs: [130, / sub\/b=89$/, '', 'standard input had not ended, and nothing was begun'],
+      'nothing new': [0, BOTH, '', '1234567'],
+    },
+  },
+  'unpack -': {
+    words: (_source, destination) => ['unpack', '-', destination],
+    input: (files) => {
+      const tree = mkdtempSync(join(base, 'tree-'));
+      put(tree, files);
+      return execFileSync('tar', ['-C', tree, '--mtime=@1234567890', '-c', ...Object.keys(files)]);
+    },
+    cells: {
+      view: [0, BOTH, BOTH, '2 files copied'],
+      folded: [23, NAMESAKES, ONE_OF_EACH, 'takes two names of the source for one'],
+      'equal inodes': [0, / sub\/b=7654321$/, TWINS, '2 files copied'],
+      'whole seconds': [0, BOTH, BOTH, '2 files copied'],
+      'clamped times': [0, BOTH, BOTH, '2 files copied'],
+      'dropped times': [23, BOTH, BOTH, 'LOST (times, '],
+      'no chown': [0, BOTH, BOTH, '2 files copied'],
+      'no chmod': [23, BOTH, BOTH, 'LOST (mode, '],
+      'no xattr': [0, BOTH, BOTH, '2 files copied'],
+      'ends early': [0, / sub\/b=89$/, BOTH, '2 files copied'],
+      'goes on': [0, / sub\/b=89$/, BOTH, '2 files copied'],
+      hangs: [130, / sub\/b=89$/, '', 'standard input had not ended, and nothing was begun'],
+      'nothing new': [23, BOTH, '', 'Required key not available'],
+    },
+  },
   move: {
     words: (source, destination) => ['move', `${source}/`, destination],
     cells: MOVED,
@@ -988,6 +1034,12 @@ function left(root: string): string {
   return existsSync(root) ? below('').sort().join(' ') : GONE;
 }
 
+/** Runs a command, its standard input from a file. */
+function runFrom(input: string, words: string[], surroundings: Parameters<typeof program>[2]) {
+  const script = 'exec "$@" <"$0"';
+  return program('sh', ['-c', script, input, process.execPath, executable, ...words], surroundings);
+}
+
 /** Stops a command twice when the read that it began hangs. */
 async function stopTwice(child: ChildProcess, { hangs }: Mount): Promise<void> {
   onTestFinished(() => void child.kill('SIGKILL'));
@@ -1001,7 +1053,7 @@ const matches = (text: string | RegExp) =>
 /** What takes disks takes long. */
 const LONG = WITHOUT_DISKS === undefined && process.env.BULKHAUL_EXHAUSTIVE === '1';
 
-describe.each(Object.entries(ROWS))('%s', (row, { words, before, cells, disks = false }) => {
+describe.each(Object.entries(ROWS))('%s', (row, { words, before, input, cells, disks = false }) => {
   it('says what it does in each world', () => expect(Object.keys(cells).sort()).toEqual(Object.keys(FAULTS).sort()));
 
   it.skipIf(disks && !LONG).for(Object.entries<Fault>(FAULTS))(
@@ -1035,10 +1087,19 @@ describe.each(Object.entries(ROWS))('%s', (row, { words, before, cells, disks = 
         execFileSync('gzip', ['-r', held]);
       }
       if (before === 'extra') put(real.destination, { extra: 'e' });
+      let stdin = '/dev/null';
+      if (input) {
+        const there = world.side === 'source' ? real.source : mkdtempSync(join(base, 'input-'));
+        writeFileSync(join(there, 'a'), input(world.files));
+        stdin = join(there === real.source ? source : there, 'a');
+      }
 
       const onStart = world.stopped ? (child: ChildProcess) => void stopTwice(child, mount) : undefined;
       const env = words === up || words === down ? server.env : {};
-      const { code, stdout, stderr } = await run(words(source, destination, faulty, world.files), { onStart, env });
+      const { code, stdout, stderr } = await runFrom(stdin, words(source, destination, faulty, world.files), {
+        onStart,
+        env,
+      });
       const [wanted, leftInSource, leftInDestination, said] = cells[fault as keyof typeof cells];
       const outcome = { code, source: left(real.source), destination: left(real.destination), said: stdout + stderr };
       expect(outcome).toEqual({
