@@ -13,6 +13,7 @@ import { PackCommand } from '../src/cli/verbs/pack.js';
 import { RemoveCommand } from '../src/cli/verbs/remove.js';
 import { SyncCommand } from '../src/cli/verbs/sync.js';
 import { UnpackCommand } from '../src/cli/verbs/unpack.js';
+import { VerifyCommand } from '../src/cli/verbs/verify.js';
 import { jsonLines, program, run, scratch } from './rig.js';
 
 const VERBS = {
@@ -25,6 +26,7 @@ const VERBS = {
   pack: PackCommand,
   unpack: UnpackCommand,
   migrate: MigrateCommand,
+  verify: VerifyCommand,
 } as const;
 
 /** A call as a shell would part it, at blanks; `~` is a blank in a word. */
@@ -128,6 +130,35 @@ describe('a refusal says why', () => {
       '--compress is not an option of migrate: --format NAME says how files are packed; leave it out',
     ],
     ['list -l a', '-l is not an option of list: --json tells sizes, times, modes and owners'],
+    // What a near name would answer wrongly, or not at all.
+    ['copy --preserve=all a b', '--preserve is not an option of copy: it is always kept; leave it out'],
+    [
+      'copy --max-size=1m a b',
+      '--max-size is not an option of copy: find does that: (cd SRC; find … -print0) | bulkhaul copy --files-from0 - SRC DEST',
+    ],
+    [
+      'copy --size-only a b',
+      '--size-only is not an option of copy: time and the last 64 KiB tell too; --hash-size 0 leaves size and time',
+    ],
+    [
+      'copy --delete-excluded a b',
+      '--delete-excluded is not an option of copy: --delete spares what a rule leaves out',
+    ],
+    [
+      'copy --reflink=auto a b',
+      '--reflink is not an option of copy: contents are shared where the file system can; leave it out',
+    ],
+    ['copy --files-from x -0 a b', '-0 is not an option of copy: --files-from0 reads names that end with NUL'],
+    [
+      'copy --no-clobber a b',
+      '--no-clobber is not an option of copy: what differs is copied, and what is the same is skipped; move never replaces anything',
+    ],
+    [
+      'copy --human-readable a b',
+      '--human-readable is not an option of copy: text for people has units that they read; leave it out',
+    ],
+    ['manifest -c a', '-c is not an option of manifest: bulkhaul verify MANIFEST checks files against one'],
+    ['verify -c a', '-c is not an option of verify: it is what this does; leave it out'],
   ])('%s', (line, sentence) => {
     expect(refusal(line)).toBe(sentence);
   });
@@ -136,6 +167,9 @@ describe('a refusal says why', () => {
     ['copyy', 'there is no command copyy; did you mean copy?'],
     ['lst', 'there is no command lst; did you mean list?'],
     ['rsync', 'there is no command rsync; did you mean copy?'],
+    ['tar', 'there is no command tar; did you mean pack or unpack?'],
+    ['lsf', 'there is no command lsf; did you mean list?'],
+    ['purge', 'there is no command purge; did you mean remove?'],
     ['mv', 'there is no command mv; did you mean move?'],
     ['snyc', 'there is no command snyc; did you mean sync?'],
     ['frobnicate', 'there is no command frobnicate'],

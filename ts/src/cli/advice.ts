@@ -11,6 +11,10 @@ const JOBS = '--jobs N says how many workers there are at most';
 const DELETE = '--delete removes what is extra, after all sources were listed';
 
 const ALL = 'all that it asks for is always done; leave it out';
+const HERE = 'sources and destination are paths of this machine';
+const HUMAN = 'text for people has units that they read; leave it out';
+const ALTERED = 'what differs is copied, and what is the same is skipped';
+const FOUND = 'find does that: (cd SRC; find … -print0) | bulkhaul copy --files-from0 - SRC DEST';
 const ANEW = 'what was interrupted is made good by the same command; leave it out';
 const COPY: Readonly<Record<string, string>> = {
   '-a': ALL,
@@ -25,8 +29,36 @@ const COPY: Readonly<Record<string, string>> = {
   '-S': '--sparse always makes holes of zeros; those of the source are always kept',
   '-z': 'nothing is sent, so there is nothing to compress; leave it out',
   '--compress': 'nothing is sent, so there is nothing to compress; leave it out',
-  '-e': 'sources and destination are paths of this machine',
-  '--rsh': 'sources and destination are paths of this machine',
+  '-e': HERE,
+  '--rsh': HERE,
+  '--rsync-path': HERE,
+  '--ignore-times': '--full-hash compares whole files before they are skipped',
+  '-I': '--full-hash compares whole files before they are skipped',
+  '--size-only': 'time and the last 64 KiB tell too; --hash-size 0 leaves size and time',
+  '--ignore-existing': `${ALTERED}; move never replaces anything`,
+  '--existing': ALTERED,
+  '--no-clobber': `${ALTERED}; move never replaces anything`,
+  '--backup': 'what is replaced is not kept; a copy to another directory leaves it',
+  '--backup-dir': 'what is replaced is not kept; a copy to another directory leaves it',
+  '-b': 'what is replaced is not kept; a copy to another directory leaves it',
+  '--link-dest': 'no copy is made of links to another one; cp -al, and then a copy over it, comes to the same',
+  '--delete-excluded': '--delete spares what a rule leaves out',
+  '--del': DELETE,
+  '--max-size': FOUND,
+  '--min-size': FOUND,
+  '--max-age': FOUND,
+  '--min-age': FOUND,
+  '--fast-list': 'trees are always listed in parallel; leave it out',
+  '--reflink': 'contents are shared where the file system can; leave it out',
+  '--preserve': KEPT,
+  '--no-dereference': 'links are always copied as links; leave it out',
+  '-d': 'links are always copied as links; leave it out',
+  '-0': '--files-from0 reads names that end with NUL',
+  '--from0': '--files-from0 reads names that end with NUL',
+  '--target-directory': 'the last argument is where it goes',
+  '--checkers': JOBS,
+  '-N': 'no file system takes a time of creation from others',
+  '--crtimes': 'no file system takes a time of creation from others',
   '-u': 'what differs is copied, whichever is newer',
   '--update': 'what differs is copied, whichever is newer',
   '-L': 'links are copied as links',
@@ -46,7 +78,7 @@ const COPY: Readonly<Record<string, string>> = {
   '-W': 'files are always copied whole; leave it out',
   '--transfers': JOBS,
   ...Object.fromEntries(
-    ['-t', '-p', '-o', '-g', '-l', '-H', '-A', '-X', '-D', '-U', '-N', '--times', '--perms', '--owner', '--group']
+    ['-t', '-p', '-o', '-g', '-l', '-H', '-A', '-X', '-D', '-U', '--atimes', '--times', '--perms', '--owner', '--group']
       .concat(['--links', '--hard-links', '--acls', '--xattrs', '--devices', '--specials', '--numeric-ids'])
       .map((option) => [option, KEPT]),
   ),
@@ -111,6 +143,16 @@ const HABITS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
     '--sync': 'what is written is always synced; leave it out',
     ...Object.fromEntries(['-a', '--archive', '-P', '--partial'].map((option) => [option, KEPT])),
   },
+  manifest: {
+    '-c': 'bulkhaul verify MANIFEST checks files against one',
+    '--check': 'bulkhaul verify MANIFEST checks files against one',
+    '--tag': '--format NAME says how lines look',
+  },
+  verify: {
+    '-c': 'it is what this does; leave it out',
+    '--check': 'it is what this does; leave it out',
+    '--status': '--quiet tells by the exit code alone',
+  },
   remove: {
     '-x': 'what is mounted below a PATH is never entered; leave it out',
     '--one-file-system': 'what is mounted below a PATH is never entered; leave it out',
@@ -154,6 +196,7 @@ const ANYWHERE: Readonly<Record<string, string>> = {
   '-r': WHOLE,
   '-R': WHOLE,
   '--recursive': WHOLE,
+  '--human-readable': HUMAN,
   '-V': 'bulkhaul --version tells it',
   '--version': 'bulkhaul --version tells it',
   '-T': JOBS,
@@ -187,12 +230,14 @@ function like(option: string, known: readonly string[]): string | undefined {
 /** Commands of other tools, and what serves here. */
 const COMMANDS: Readonly<Record<string, string>> = {
   cp: 'copy',
-  rsync: 'copy',
+  ...{ rsync: 'copy', copyto: 'copy', dcp: 'copy', scp: 'copy' },
+  moveto: 'move',
+  ...{ tar: 'pack or unpack', untar: 'unpack', extract: 'unpack', fpart: 'partition' },
   ...{ mv: 'move', rename: 'move' },
   mirror: 'copy --delete',
   rm: 'remove',
-  delete: 'remove',
-  ls: 'list',
+  ...{ delete: 'remove', purge: 'remove', unlink: 'remove' },
+  ...{ ls: 'list', lsf: 'list', lsl: 'list', find: 'list' },
   ...{ b3sum: 'manifest', sha256sum: 'manifest', md5sum: 'manifest', hashdeep: 'manifest' },
   ...{ hash: 'manifest', sums: 'manifest', checksum: 'manifest' },
   diff: 'compare',
