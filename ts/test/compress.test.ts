@@ -276,6 +276,15 @@ describe('jobs', () => {
   });
 });
 
+it('a missing PATH is a failure (23), also after --ext, where nothing that is there follows it', async () => {
+  const { cwd, names } = tree();
+  const alone = await run(['compress', '--ext', 'tsv', 'gone'], { cwd });
+  expect(alone).toMatchObject({ code: 23, stderr: expect.stringContaining('gone: No such file or directory') });
+  const beside = await run(['compress', '--ext', 'tsv', 't', 'gone'], { cwd });
+  expect(beside).toMatchObject({ code: 23, stderr: expect.stringMatching(/1 missing[\s\S]*INCOMPLETE/) });
+  expect(names()).toEqual(expect.arrayContaining(['a.tsv.gz', 'd/b.TSV.gz']));
+});
+
 describe('refused before any work', () => {
   it.each([
     [['compress'], 'compress takes PATH…, and nothing was given'],

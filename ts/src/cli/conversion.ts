@@ -63,12 +63,12 @@ export abstract class ConversionCommand extends VerbCommand {
     };
   }
 
-  /** Other tools take several values after one option: what is no path here may have been meant as one more. */
+  /** Other tools take several values after one option: what is no path, and stands before one, may have been meant as one more. */
   private refuseExtension(paths: readonly string[]): void {
     const { extensions: given } = this;
     if (given.length === 0) return;
     const is = (path: string) => lstatSync(toBytes(path), { throwIfNoEntry: false }) !== undefined;
-    const none = paths.find((path) => !path.includes('/') && !is(path));
+    const none = paths.slice(0, Math.max(0, paths.findIndex(is))).find((path) => !path.includes('/'));
     if (none === undefined) return;
     const meant = display([...given, none].join(','));
     throw new BulkhaulError('USAGE', `there is no ${display(none)}; did you mean --ext ${meant}?`);
