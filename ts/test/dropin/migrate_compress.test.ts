@@ -149,6 +149,11 @@ describe('a migration', () => {
     const before = all();
     expect((await migrate('--dry-run', '--resume')).code).toBe(0);
     expect(all()).toBe(before);
+    // Nor where it comes to a status that is written down otherwise.
+    put(cwd, { 's/sub1/odd': 'x', 'd/sub1/odd/in': 'y' });
+    const odd = all();
+    expect((await migrate('--dry-run', '--resume', '--stop-on-partial')).code).toBe(1);
+    expect(all()).toBe(odd);
   });
 });
 
