@@ -346,6 +346,35 @@ fn servers_keep_what_they_like() {
 }
 
 #[test]
+fn times_that_are_cut_with_the_name_are_the_same() {
+    let scratch = Scratch::new();
+    let (source, below) = (scratch.tree("source"), scratch.tree("below"));
+    source.file("d/f", "content").time("d/f", SEC, 123_456_789);
+    source.time("d", SEC, 0).time("", SEC, 0);
+    // What is new there gets its name by a link, and what replaces another by being renamed.
+    below.file("to/d/f", "other content");
+    let Some(at) = scratch.faulty(below.path(), "cuts") else {
+        return;
+    };
+    let to = at.join("to");
+    let first = copy(&[contents(source.path())], &to, |_| {}).complete();
+    assert_eq!(first.notes(), Vec::<&str>::new());
+    assert_eq!(modified(&to.join("d/f")), (SEC, 0));
+    let there = inodes(&below.at("to"));
+    let again = copy(&[contents(source.path())], &to, |_| {}).complete();
+    assert_eq!(again.counts(), "skipped 3 (unchanged 3)");
+    assert_eq!(inodes(&below.at("to")), there, "nothing is left of what was asked");
+    // No more is lost than the parts of a second.
+    copy(&[contents(source.path())], &to, |o| o.remove_sources = true).complete();
+    assert_eq!(fs::read_dir(source.path()).map(Iterator::count).unwrap_or_default(), 0);
+    // Where it came to be in a new directory.
+    source.file("new/f", "content").time("new/f", SEC, 123_456_789);
+    let moved = copy(&[contents(source.path())], &to, |o| o.remove_sources = true).complete();
+    assert_eq!(moved.notes(), Vec::<&str>::new());
+    assert_eq!(fs::read_dir(source.path()).map(Iterator::count).unwrap_or_default(), 0);
+}
+
+#[test]
 fn a_server_that_ignores_times_is_found_out() {
     let scratch = Scratch::new();
     let source = scratch.tree("source");

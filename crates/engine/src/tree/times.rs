@@ -11,7 +11,7 @@ use std::ops::Range;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use bulkhaul_sys::{self as sys, AsFd as _, Node, OwnedFd, Stat, Time};
+use bulkhaul_sys::{self as sys, AsFd as _, Node, OwnedFd, Replace, Stat, Time};
 
 use crate::tree::staging::Stager;
 
@@ -182,9 +182,10 @@ impl Kept {
 
     /// Whether of a time that is `stored` as this more is lost than the granularity takes.
     pub(crate) fn is_lost(&self, source: Time, stored: Time) -> bool {
+        let off = |other| (nanoseconds(source) - nanoseconds(other)).abs();
         match self.rounding {
-            Rounding::Unknown => (nanoseconds(source) - nanoseconds(stored)).abs() >= COARSEST,
-            Rounding::Down | Rounding::Up => stored != source && stored != self.rounded(source),
+            Rounding::Unknown => off(stored) >= COARSEST,
+            Rounding::Down | Rounding::Up => off(stored) > off(self.rounded(source)),
         }
     }
 }
@@ -238,7 +239,16 @@ impl Clock {
         };
         let kept = Kept::learn(|wanted| {
             sys::set_times(Node::Open(file.as_fd()), None, Some(wanted))?;
-            Ok(sys::stat_fd(file.as_fd())?.mtime)
+            let Some(name) = &name else {
+                return Ok(sys::stat_fd(file.as_fd())?.mtime);
+            };
+            // As what replaces another gets its name: encfs sets times anew then, and only their seconds.
+            let (at, name) = (directory.as_fd(), name.as_c_str());
+            stager.stage(c"times with another name", |other| {
+                sys::rename(at, name, at, other, Replace::Yes)?;
+                sys::rename(at, other, at, name, Replace::Yes)
+            })?;
+            Ok(sys::stat_anew(at, name)?.mtime)
         });
         // A name that stays is a leftover for the next run; no second one is made.
         let gone = name.is_none_or(|name| sys::unlink(directory.as_fd(), name.as_c_str()).is_ok());

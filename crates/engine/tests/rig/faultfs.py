@@ -26,6 +26,7 @@ What it does to names and times:
   fold           names are the same whatever their case; the first spelling is kept
   fold=form      names are the same whatever their Unicode normal form
   granularity=N  times are kept to whole multiples of N nanoseconds
+  cuts           what is renamed keeps whole seconds only, as in encfs
   earliest=S, latest=S  times before or after are kept as this one, in seconds since 1970
 What it refuses, each with the error number of that name, or with `ignored`: it then answers success and does nothing:
   nochown=E nochmod=E noutimens=E nolink=E nosymlink=E nomknod=E nofsync=E notruncate=E nounlink=E normdir=E norename=E
@@ -51,7 +52,7 @@ MNT_DETACH = 2
 BYTES = "latin-1"
 
 NUMBERS = {"larger", "smaller", "short", "inode", "granularity", "earliest", "latest", "squash"}
-WORDS = {"hang", "unlisted", "alike", "direct", "unknown", "fold", "stale"}
+WORDS = {"hang", "unlisted", "alike", "direct", "unknown", "fold", "stale", "cuts"}
 TEXTS = {"until", "only", "fold"}
 CREATING = ["create", "mkdir", "mknod", "symlink", "link", "rename"]
 REFUSED = {
@@ -79,7 +80,7 @@ class Options:
         self.larger = self.smaller = self.short = 0
         self.inode = self.squash = self.earliest = self.latest = None
         self.granularity = 1
-        self.hang = self.unlisted = self.alike = self.direct = self.unknown = self.stale = False
+        self.hang = self.unlisted = self.alike = self.direct = self.unknown = self.stale = self.cuts = False
         self.fold = self.until = None
         self.only = b""
         # By operation: the error number, 0 for one that is answered with success and not done.
@@ -298,6 +299,10 @@ class View:
             # Another spelling of its own name.
             other = os.path.dirname(other) + b"/" + os.path.basename(new.encode(BYTES))
         os.rename(one, other)
+        if self.options.cuts:
+            about = os.lstat(other)
+            whole = tuple(at - at % SECOND for at in (about.st_atime_ns, about.st_mtime_ns))
+            os.utime(other, ns=whole, follow_symlinks=False)
 
     # Attributes.
 
