@@ -44,6 +44,9 @@ import { type DirectoryRecord, type FileRecord, realOf, State } from './state.js
 const ERRORS_KEPT = 100;
 /** Milliseconds after which the state is written down though a directory is not done. */
 const SAVE_EVERY = 60_000;
+/** A state that takes longer than this to be saved (ms) is saved so rarely that it costs no more than this part of the time. */
+const LONG_SAVE = 500;
+const SAVING_PART = 0.1;
 
 /** Codes of rsync after which the others are there. */
 const PARTIAL = [23, 24];
@@ -99,6 +102,9 @@ class Migration {
   #log!: RunLog;
   #state: State | undefined;
   #saved = Date.now();
+  /** Milliseconds to the next save at least, and what it is to write then. */
+  #rest = 0;
+  #unsaved: DirectoryRecord | undefined;
   #temporary: string | undefined;
   /** The sub-directories so far, by what is the same in all spellings of a name. */
   readonly #names = new Map<string, string>();
@@ -127,11 +133,15 @@ class Migration {
     this.#log.tell('INFO', `Source: ${call.source}`);
     this.#log.tell('INFO', `Destination: ${call.dest}`);
     this.#log.tell('INFO', `Extensions: ${call.compression.extensions.join(', ')}${dryRun ? ' (dry run)' : ''}`);
-    for (const unit of this.#units()) {
-      if (await this.#migrate(unit, resume ? state.known(unit.source) : undefined)) {
-        this.#log.tell('ERROR', 'interrupted: the same command with --resume goes on');
-        return true;
+    try {
+      for (const unit of this.#units()) {
+        if (await this.#migrate(unit, resume ? state.known(unit.source) : undefined)) {
+          this.#log.tell('ERROR', 'interrupted: the same command with --resume goes on');
+          return true;
+        }
       }
+    } finally {
+      if (this.#unsaved) await this.#save(this.#unsaved, true);
     }
     const { problems } = out;
     this.#log.tell(
@@ -289,12 +299,20 @@ class Migration {
     this.out.collect({ message });
   }
 
-  async #save(record: DirectoryRecord): Promise<void> {
+  /** `last`: it is not put off. */
+  async #save(record: DirectoryRecord, last = false): Promise<void> {
     if (this.#state === undefined) return;
     this.#state.set(record);
-    this.#saved = Date.now();
+    this.#unsaved = record;
+    const began = Date.now();
+    if (!last && began - this.#saved < this.#rest) return;
+    this.#unsaved = undefined;
+    this.#saved = began;
     try {
       await this.#state.save();
+      this.#saved = Date.now();
+      const took = this.#saved - began;
+      this.#rest = took > LONG_SAVE ? took / SAVING_PART : 0;
     } catch (error) {
       if (error instanceof BulkhaulError && error.code === 'LIST') throw error;
       this.out.report({ message: `${this.#state.path} can't be written: ${whyOf(error, this.#state.path)}` });

@@ -6,7 +6,7 @@
  * real paths, so that another spelling finds what is there, also in files of the original; and that what is no state is
  * refused by name.
  */
-import { mkdirSync, readFileSync, realpathSync } from 'node:fs';
+import { closeSync, mkdirSync, openSync, realpathSync, statSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
 import { BulkhaulError, whyOf } from '../../../error.js';
@@ -15,6 +15,7 @@ import { fromBytes, toBytes } from '../../../names.js';
 import { loadAddon } from '../../../native.js';
 import { writeWhole } from '../../../whole.js';
 import { isoOf } from '../migration.js';
+import { Pieces } from './pieces.js';
 
 export const STATE = 'migration_state.json';
 const LOCK = '.migration_state.lock';
@@ -72,17 +73,24 @@ interface Stored {
 export class State {
   /** Records of this run, by real path. */
   readonly #own = new Map<string, DirectoryRecord>();
+  /** What the file had when this run last read or wrote it, and which file that was. */
+  #last: { identity: string | undefined; stored: Stored };
 
   private constructor(
     readonly path: string,
     readonly directory: string,
+    identity: string | undefined,
     readonly stored: Stored,
-  ) {}
+  ) {
+    this.#last = { identity, stored: { ...stored, directories: new Map(stored.directories) } };
+  }
 
   /** Reads what is there. Throws `LIST` for what is no state. */
   static read(directory: string): State {
     const path = join(directory, STATE);
-    return new State(path, directory, stored(path));
+    // Before it is read: what comes later is another.
+    const identity = identityOf(path);
+    return new State(path, directory, identity, stored(path));
   }
 
   /** What is known of a directory, as it was when this run began. */
@@ -100,12 +108,13 @@ export class State {
     mkdirSync(toBytes(this.directory), { recursive: true });
     const lease = await this.#lock();
     try {
-      const { top, directories } = stored(this.path);
+      const there = identityOf(this.path) === this.#last.identity ? this.#last.stored : stored(this.path);
       for (const [key, record] of this.#own) {
         // What an older or newer version knows beside that stays.
-        directories.set(key, { ...directories.get(key), ...record });
+        there.directories.set(key, { ...there.directories.get(key), ...record });
       }
-      writeWhole(this.path, lines(top, directories));
+      writeWhole(this.path, lines(there));
+      this.#last = { identity: identityOf(this.path), stored: there };
     } finally {
       lease.release();
     }
@@ -122,40 +131,68 @@ export class State {
   }
 }
 
+/** Which file it is, and that nobody has written to it since; none is there: undefined. */
+function identityOf(path: string): string | undefined {
+  const there = statSync(toBytes(path), { bigint: true, throwIfNoEntry: false });
+  return there && [there.dev, there.ino, there.size, there.mtimeNs, there.ctimeNs].join();
+}
+
+/** The state that a file has. Throws `LIST` for what is none. */
 function stored(path: string): Stored {
-  const bad = (why: string) =>
-    new BulkhaulError('LIST', `${path} is no state of a migration: ${why}; move it away to begin anew`);
-  let text: string;
+  let file: number;
   try {
-    text = readFileSync(toBytes(path), 'utf8');
+    file = openSync(toBytes(path), 'r');
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return { top: {}, directories: new Map() };
     throw new BulkhaulError('LIST', `${path} can't be read: ${whyOf(error, path)}`);
   }
-  let state: unknown;
   try {
-    state = JSON.parse(text);
+    return read(new Pieces(file));
   } catch (error) {
-    throw bad((error as Error).message);
+    if (isSystem(error)) throw new BulkhaulError('LIST', `${path} can't be read: ${whyOf(error, path)}`);
+    const why = (error as Error).message;
+    throw new BulkhaulError('LIST', `${path} is no state of a migration: ${why}; move it away to begin anew`);
+  } finally {
+    closeSync(file);
   }
-  if (!isObject(state)) throw bad('it is no object');
-  const { directories = {}, ...top } = state;
-  if (!isObject(directories)) throw bad('"directories" is no object');
-  const records = new Map<string, Keyed>();
-  for (const [key, record] of Object.entries(directories)) {
-    if (!isObject(record) || !('files' in record ? Array.isArray(record.files) : true)) {
-      throw bad(`the record of ${key} is none`);
+}
+
+const isSystem = (error: unknown) => (error as NodeJS.ErrnoException).syscall !== undefined;
+
+/** A state, a record of a file at a time: it may be longer than a string can be. */
+function read(pieces: Pieces): Stored {
+  if (!pieces.isNext('{')) throw new Error('it is no object');
+  const [top, directories]: [[string, unknown][], Stored['directories']] = [[], new Map()];
+  for (const name of pieces.members()) {
+    if (name !== 'directories') top.push([name, pieces.value()]);
+    else if (!pieces.isNext('{')) throw new Error('"directories" is no object');
+    else {
+      for (const key of pieces.members()) {
+        if (!pieces.isNext('{')) throw new Error(`the record of ${key} is none`);
+        const record = recordOf(pieces, key);
+        const real = realOf(key);
+        const known = directories.get(real);
+        // Two spellings of one: what is done counts.
+        if (known === undefined || known.status !== 'completed') directories.set(real, record);
+      }
     }
-    const real = realOf(key);
-    const known = records.get(real);
-    // Two spellings of one: what is done counts.
-    if (known === undefined || known.status !== 'completed') records.set(real, record);
   }
-  return { top, directories: records };
+  pieces.end();
+  return { top: Object.fromEntries(top), directories };
+}
+
+function recordOf(pieces: Pieces, key: string): Keyed {
+  const record: [string, unknown][] = [];
+  for (const name of pieces.members()) {
+    if (name !== 'files') record.push([name, pieces.value()]);
+    else if (!pieces.isNext('[')) throw new Error(`the record of ${key} is none`);
+    else record.push([name, [...pieces.elements()]]);
+  }
+  return Object.fromEntries(record);
 }
 
 /** The file as text, a record of a file at a time: it may be longer than a string can be. */
-function* lines(top: Keyed, directories: ReadonlyMap<string, Keyed>): Generator<string> {
+function* lines({ top, directories }: Stored): Generator<string> {
   yield '{\n';
   const { last_updated: _, ...others } = top;
   for (const [key, value] of Object.entries({ last_updated: isoOf(new Date()), ...others })) {
@@ -185,10 +222,6 @@ function* lines(top: Keyed, directories: ReadonlyMap<string, Keyed>): Generator<
 
 function indented(value: unknown, indent: string): string {
   return (JSON.stringify(value, undefined, 2) ?? 'null').replaceAll('\n', `\n${indent}`);
-}
-
-function isObject(value: unknown): value is Keyed {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
 /** The real path of what is there, else the absolute one. */
