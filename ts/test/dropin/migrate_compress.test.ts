@@ -3,11 +3,14 @@ import { execFileSync, spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import {
   appendFileSync,
+  chmodSync,
+  chownSync,
   existsSync,
   linkSync,
   mkdirSync,
   readdirSync,
   readFileSync,
+  readlinkSync,
   rmSync,
   statSync,
   symlinkSync,
@@ -414,6 +417,33 @@ describe('what the original loses', () => {
     expect(names()).toEqual(DONE);
   });
 
+  it('an archive has what its file had; a link to a directory stays a link', async () => {
+    const { cwd, migrate, names } = tree({ 's/sub1/x.tsv': TEXT });
+    const file = join(cwd, 's/sub1/x.tsv');
+    chmodSync(file, 0o640);
+    utimesSync(file, 1_600_000_000, 1_500_000_000);
+    if (process.getuid?.() === 0) chownSync(file, 7, 8);
+    symlinkSync('sub1', join(cwd, 's/link'));
+    const { code, stderr } = await migrate();
+    expect(code, stderr).toBe(0);
+    expect([names(), readlinkSync(join(cwd, 'd/link'))]).toEqual([['link', 'sub1/x.tsv.gz'], 'sub1']);
+    const of = (path: string) => {
+      const { mode, uid, gid, mtimeMs } = statSync(join(cwd, path));
+      return { mode, uid, gid, mtimeMs };
+    };
+    expect(of('d/sub1/x.tsv.gz')).toEqual(of('s/sub1/x.tsv'));
+  });
+
+  it('two directories that the destination takes for one do not become one', async () => {
+    const { cwd, names } = tree({ 's/Dir/a.tsv': TEXT, 's/dir/b.tsv': `${TEXT}b` });
+    mkdirSync(join(cwd, 'd'));
+    const destination = await faulty(join(cwd, 'd'), 'fold');
+    if (destination === undefined) return;
+    const { code, stderr } = await run(['migrate_compress', '-s', 's', '-d', destination], { cwd });
+    expect([code, names()], stderr).toEqual([1, ['Dir/a.tsv.gz']]);
+    expect(stderr).toContain('the destination takes dir and Dir for one: dir is not copied');
+  });
+
   it('names that look like errors are none', async () => {
     const { migrate, names, record } = tree({ 's/sub1/errors failed cannot.tsv': TEXT });
     expect((await migrate()).code).toBe(0);
@@ -443,6 +473,8 @@ describe('what the original loses', () => {
     [['-s', 's', '-d', 'd', '--check-existing', '--check-path', 'none'], 1, '--check-path none is no directory'],
     [['-s', 's', '-d', 'd', '--check-path', 'x'], 2, 'goes with --check-existing'],
     [['-s', 's', '-d', 'd', '--level', '13'], 2, '13 is not from 1 to 12'],
+    [['-s', 's', '-d', 'd', '--ext', ''], 2, '--ext'],
+    [['-s', 's', '-d', 'd', '--exclude', '+ *.tsv'], 2, 'argument --exclude: a pattern only'],
     [['-s', 's'], 2, 'the following arguments are required: -d/--dest'],
   ])('%j is refused', async (args, code, said) => {
     const { cwd } = tree();
