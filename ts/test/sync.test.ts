@@ -634,9 +634,9 @@ it('goes on with a large object, from the parts that the server has, if what is 
   }
 });
 
-it('begins anew where what is sent has changed, and gives up what is left over when it is told to', async () => {
-  const server = await s3();
-  const [source, state] = [tree({ big: Buffer.alloc(12 * MIB, 'old') }), scratch()];
+/** A sync that was killed when the second part of a large file was on its way: of what, and its words. */
+async function killedInParts(server: S3, files: Record<string, string | Buffer>) {
+  const [source, state] = [tree(files), scratch()];
   const args = ['-j1', '--chunk-size', '5M', '--state-dir', state, source, 's3://b/p'];
   let child: ChildProcess | undefined;
   const onStart = (started: ChildProcess) => {
@@ -649,6 +649,12 @@ it('begins anew where what is sent has changed, and gives up what is left over w
   await run(['sync', ...args], { env: server.env, onStart });
   server.plan = () => undefined;
   expect(server.uploads.size).toBe(1);
+  return { source, state, args };
+}
+
+it('begins anew where what is sent has changed, and gives up what is left over when it is told to', async () => {
+  const server = await s3();
+  const { source, state, args } = await killedInParts(server, { big: Buffer.alloc(12 * MIB, 'old') });
   writeFileSync(join(source, 'big'), Buffer.alloc(12 * MIB, 'new'));
   // A run that failed for anything may not know all that is to be gone on with.
   writeFileSync(Buffer.concat([Buffer.from(`${source}/`), Buffer.from([0xff])]), '');
@@ -670,18 +676,7 @@ it('begins anew where what is sent has changed, and gives up what is left over w
 
 it('gives up what it has begun of a file that is gone, and nothing while it may go on', async () => {
   const server = await s3();
-  const [source, state] = [tree({ a: '1', big: Buffer.alloc(12 * MIB, 'gone') }), scratch()];
-  const args = ['-j1', '--chunk-size', '5M', '--state-dir', state, source, 's3://b/p'];
-  let child: ChildProcess | undefined;
-  const onStart = (started: ChildProcess) => {
-    child = started;
-  };
-  server.plan = ({ query }) => {
-    if (query.get('partNumber') === '2') child?.kill('SIGKILL');
-    return undefined;
-  };
-  await run(['sync', ...args], { env: server.env, onStart });
-  server.plan = () => undefined;
+  const { source, args } = await killedInParts(server, { a: '1', big: Buffer.alloc(12 * MIB, 'gone') });
   const dry = await run(['sync', '-n', ...args], { env: server.env });
   expect([dry.code, server.uploads.size], dry.stderr).toEqual([0, 1]);
   unlinkSync(join(source, 'big'));
