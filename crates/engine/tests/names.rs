@@ -6,11 +6,13 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use bulkhaul_engine::copy::options::CopyOptions;
+use bulkhaul_sys::failpoint::{self, Call, Effect, Plan};
 use bulkhaul_sys::{self as sys, AsFd as _, Follow, OwnedFd};
 
+use crate::rig::fault::{again, order, say, with_stops};
 use crate::rig::{
-    FEW_DESCRIPTORS, Scratch, apart, c_string, compare, contents, copy, has_staging, modified, named, same_path,
-    set_time,
+    FEW_DESCRIPTORS, Scratch, Tree, apart, attempt, c_string, compare, contents, copy, has_staging, modified, named,
+    same_path, set_time,
 };
 
 /// Names that have broken tools.
@@ -283,4 +285,44 @@ fn a_directory_of_5_000_directories() {
     assert_eq!(modified(&scratch.at("to/directory-4321")), (1_000_004_321, 7));
     let again = copy(&[contents(source.path())], scratch.at("to"), |o| o.jobs = 4).complete();
     assert_eq!(again.counts(), "skipped 7501 (unchanged 7501)");
+}
+
+/// Somebody else makes the same directories meanwhile, and one of them gets the number of one that this run had staged: it is
+/// not what another name has arrived at.
+#[test]
+fn a_number_that_is_given_again_is_no_name_of_this_run() {
+    const TEST: &str = "names::a_number_that_is_given_again_is_no_name_of_this_run";
+    if let Some(words) = order() {
+        failpoint::arm(Some(Plan {
+            call: Some(Call::MakeDirectory),
+            nth: 0,
+            count: usize::MAX,
+            effect: Effect::Stop,
+        }));
+        let copied = attempt(&[contents(&words[0])], &words[1], |o| o.jobs = 1);
+        return say(&copied.unwrap().complete().counts());
+    }
+    let scratch = Scratch::new();
+    // It gives a number again at once.
+    let Some(disk) = scratch.file_system("ext4", "rw") else {
+        return;
+    };
+    let (source, to) = (scratch.tree("source"), Tree::new(disk.join("to")));
+    source.file("above/one/f", "1").file("above/two/f", "2");
+    let words = [source.path(), to.path()].map(|path| path.display().to_string());
+    let log = scratch.at("log");
+    let [above, spare] = ["above", "above/spare"].map(|name| to.path().join(name));
+    let names = ["one", "two"].map(|name| above.join(name));
+    let said = with_stops(again(TEST, &words, &log), &log, |turn| match turn {
+        0 => assert!(!above.exists()),
+        1 => names.iter().for_each(|name| fs::create_dir(name).unwrap()),
+        // What is made now has the number of what went.
+        _ => {
+            fs::create_dir(&spare).unwrap();
+            let empty = names.iter().find(|name| fs::remove_dir(name).is_ok());
+            fs::rename(&spare, empty.unwrap()).unwrap();
+        }
+    });
+    assert!(said.contains("copied 2"), "{said}");
+    compare(source.path(), to.path());
 }

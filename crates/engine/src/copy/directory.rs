@@ -578,6 +578,9 @@ fn publish_twin(worker: &Worker<'_>, dir: &Dir, index: usize) -> Result<(), Stop
     };
     if matches!(&result, Err(Stopped::Fault(fault)) if taken_back(&fault.cause)) {
         let cleared = clear_directory(&staged);
+        if let Some(above) = above.filter(|above| above.fresh) {
+            above.arrivals.expect_no_more(name, slot.id(), None);
+        }
         // Closed first: some file systems give its number to the next directory, which must not meet the dead one.
         slot.retire();
         drop(staged);
@@ -610,13 +613,17 @@ fn merge(
         .map_err(|_| Fault::conflict(Operation::Rename, index, "something else took its name meanwhile"))?;
     let there = sys::stat_fd(existing.as_fd()).map_err(fault(Operation::Stat))?;
     let above = dir.parent.as_ref().and_then(|parent| parent.twins[index].as_ref());
-    if above.is_some_and(|above| above.fresh && above.arrivals.is_taken(name, &there)) {
+    let above = above.filter(|above| above.fresh);
+    if above.is_some_and(|above| above.arrivals.is_taken(name, &there)) {
         return Err(Fault::conflict(Operation::Rename, index, TWO_FOR_ONE));
     }
+    let slot = dir.twins[index].as_ref().and_then(|twin| twin.slot.as_ref());
+    if let (Some(above), Some(slot)) = (above, slot) {
+        above.arrivals.expect_no_more(name, slot.id(), Some(there.id));
+    }
     merge_directory(at.as_fd(), staging, staged.as_fd(), existing.as_fd(), index)?;
-    let id = there.id;
-    if let Some(slot) = dir.twins[index].as_ref().and_then(|t| t.slot.as_ref()) {
-        slot.replace(existing, id);
+    if let Some(slot) = slot {
+        slot.replace(existing, there.id);
     }
     Ok(())
 }

@@ -144,6 +144,19 @@ impl Arrivals {
         }
     }
 
+    /// What was expected under this name goes: there is a directory of somebody else's, which is this run's from now on, or
+    /// `None`. The number of what goes may be the next entry's.
+    pub fn expect_no_more(&self, name: &CStr, id: Identity, there: Option<Identity>) {
+        if !self.matters(name) {
+            return;
+        }
+        let mut names = self.names();
+        names.remove(&(id, 0));
+        if let Some(there) = there {
+            names.insert((there, 0), xxh64(name.to_bytes()));
+        }
+    }
+
     /// What this name leads to. Before the first name has arrived, none can have taken the place of another.
     pub fn look(&self, at: &OwnedFd, name: &CStr) -> sys::Result<Option<Stat>> {
         if self.folds() {
@@ -204,5 +217,31 @@ impl Arrivals {
             // Somebody took it away.
             None => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_goes_leaves_its_number_to_others() {
+        let mut there = sys::stat(rustix::fs::CWD, c"/", Follow::No).unwrap();
+        let (staged, other) = (
+            there.id,
+            Identity {
+                ino: there.id.ino + 1,
+                ..there.id
+            },
+        );
+        let arrivals = Arrivals::default();
+        arrivals.expect(c"one", staged);
+        assert!(!arrivals.is_taken(c"one", &there) && arrivals.is_taken(c"two", &there));
+        arrivals.expect_no_more(c"one", staged, Some(other));
+        assert!(!arrivals.is_taken(c"two", &there));
+        there.id = other;
+        assert!(!arrivals.is_taken(c"one", &there) && arrivals.is_taken(c"two", &there));
+        arrivals.expect_no_more(c"one", other, None);
+        assert!(!arrivals.is_taken(c"two", &there));
     }
 }
