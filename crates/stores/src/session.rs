@@ -254,7 +254,12 @@ impl Session {
 
     /// Waits for what comes; an error where the job is to stop at once.
     pub fn wait<T>(&self, future: impl Future<Output = T>) -> Result<T, Stopped> {
-        self.runtime.block_on(async {
+        self.wait_in(&self.runtime, future)
+    }
+
+    /// The same in another place than where the session's requests run.
+    pub fn wait_in<T>(&self, runtime: &Runtime, future: impl Future<Output = T>) -> Result<T, Stopped> {
+        runtime.block_on(async {
             let mut future = pin!(future);
             loop {
                 match tokio::time::timeout(GLANCE, &mut future).await {

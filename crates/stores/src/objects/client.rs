@@ -4,7 +4,7 @@
 //! those of `object_store`; requests are our own, because what a server says is in the code of its error, and keys must
 //! arrive as they are. What differs between services is a [`Dialect`]. Secrets are in no message: what is shown has no URL and no headers.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -16,6 +16,12 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use http_body_util::BodyExt as _;
 use object_store::client::{HttpClient, HttpError, HttpErrorKind, HttpRequestBody, HttpResponseBody};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode, utf8_percent_encode};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::{ClientConfig, RootCertStore};
+use rustls_platform_verifier::Verifier;
+use tokio::runtime::{Builder, Runtime};
+use tokio::task::yield_now;
 
 use crate::objects::xml::{self, Page};
 use crate::session::Session;
@@ -264,10 +270,83 @@ fn hint(code: &str) -> Option<&'static str> {
     })
 }
 
+/// Makes clients of HTTP that trust the same servers.
+struct Maker {
+    tls: ClientConfig,
+}
+
+impl Maker {
+    /// `authorities`: certificates that are trusted beside those of the system (PEM).
+    fn new(secure: bool, authorities: Option<&[u8]>) -> Result<Self, Refusal> {
+        let bad = |text: String| Refusal::Usage(format!("ca-file: {text}"));
+        let mut extra = Vec::new();
+        for certificate in CertificateDer::pem_slice_iter(authorities.unwrap_or_default()) {
+            extra.push(certificate.map_err(|error| bad(error.to_string()))?);
+        }
+        if authorities.is_some() && extra.is_empty() {
+            return Err(bad("there is no certificate in it (PEM)".into()));
+        }
+        let no_start = |error: rustls::Error| Refusal::NoStart(format!("no client of TLS: {error}"));
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider));
+        let builder = builder.with_safe_default_protocol_versions().map_err(no_start)?;
+        let tls = if secure {
+            let verifier = Verifier::new_with_extra_roots(extra, provider).map_err(no_start)?;
+            let builder = builder.dangerous();
+            builder.with_custom_certificate_verifier(Arc::new(verifier))
+        } else {
+            // Nobody shows a certificate: reading those of the system would take longer than a request.
+            builder.with_root_certificates(RootCertStore::empty())
+        };
+        Ok(Self {
+            tls: tls.with_no_client_auth(),
+        })
+    }
+
+    fn make(&self) -> Result<HttpClient, String> {
+        let builder = reqwest::Client::builder()
+            .tls_backend_preconfigured(self.tls.clone())
+            .connect_timeout(CONNECT)
+            .pool_max_idle_per_host(IDLE_CONNECTIONS)
+            .redirect(reqwest::redirect::Policy::none())
+            .referer(false)
+            .http1_only()
+            .tcp_nodelay(true)
+            // The library does not read the environment.
+            .no_proxy()
+            .user_agent(concat!("bulkhaul/", env!("CARGO_PKG_VERSION")));
+        let http = builder
+            .build()
+            .map_err(|error| format!("no client of HTTP: {}", plain(&error)))?;
+        Ok(HttpClient::new(http))
+    }
+}
+
+/// What one thread asks with while it waits for the answer: it drives its own connections, so that it need not wake another
+/// thread for each step of a request, nor be woken.
+struct Lane {
+    runtime: Runtime,
+    http: HttpClient,
+}
+
+impl Lane {
+    /// None: there can be no more of them.
+    fn open(maker: &Maker) -> Option<Self> {
+        let runtime = Builder::new_current_thread().enable_all().build().ok()?;
+        let http = maker.make().ok()?;
+        Some(Self { runtime, http })
+    }
+}
+
 /// Asks one bucket or container.
 pub struct Client {
     session: Arc<Session>,
+    /// For tasks.
     http: HttpClient,
+    /// For whoever waits: those that nobody has now, the last one first.
+    lanes: Mutex<Vec<Lane>>,
+    /// Makes the clients of HTTP.
+    maker: Maker,
     /// Up to the slash before a key.
     base: String,
     /// How its server is spoken to.
@@ -302,34 +381,13 @@ impl Client {
     ) -> Result<Self, Refusal> {
         let uri: Result<http::Uri, _> = base.parse();
         uri.map_err(|_| wrong_endpoint(&base))?;
-        let mut builder = reqwest::Client::builder()
-            .connect_timeout(CONNECT)
-            .pool_max_idle_per_host(IDLE_CONNECTIONS)
-            .redirect(reqwest::redirect::Policy::none())
-            .referer(false)
-            .http1_only()
-            .tcp_nodelay(true)
-            // The library does not read the environment.
-            .no_proxy()
-            .user_agent(concat!("bulkhaul/", env!("CARGO_PKG_VERSION")));
-        // Whoever came first has installed the same one.
-        match rustls::crypto::ring::default_provider().install_default() {
-            Ok(()) | Err(_) => {}
-        }
-        if let Some(pem) = authorities {
-            let bad = |error| Refusal::Usage(format!("ca-file: {error}"));
-            let authorities = reqwest::Certificate::from_pem_bundle(pem).map_err(bad)?;
-            if authorities.is_empty() {
-                return Err(Refusal::Usage("ca-file: there is no certificate in it (PEM)".into()));
-            }
-            builder = builder.tls_certs_merge(authorities);
-        }
-        let http = builder
-            .build()
-            .map_err(|error| Refusal::NoStart(format!("no client of HTTP: {}", plain(&error))))?;
+        let maker = Maker::new(base.starts_with("https:"), authorities)?;
+        let http = maker.make().map_err(Refusal::NoStart)?;
         Ok(Self {
             session: Arc::clone(session),
-            http: HttpClient::new(http),
+            http,
+            lanes: Mutex::default(),
+            maker,
             base,
             dialect,
             hopeless: OnceLock::new(),
@@ -366,7 +424,24 @@ impl Client {
 
     /// Sends a request, again where that can help, and waits for the answer.
     pub fn ask(&self, request: &Request) -> Result<Result<Answer, Wrong>, Stopped> {
-        self.session.wait(self.send(request))
+        let free = self.lanes().pop();
+        let Some(lane) = free.or_else(|| Lane::open(&self.maker)) else {
+            // No descriptors are left for one.
+            return self.session.wait(self.send(request));
+        };
+        let asked = async {
+            // What a server has closed while nobody drove the lane is seen in the first turn, and gone after the second.
+            yield_now().await;
+            yield_now().await;
+            self.send_by(&lane.http, request).await
+        };
+        let answer = self.session.wait_in(&lane.runtime, asked);
+        self.lanes().push(lane);
+        answer
+    }
+
+    fn lanes(&self) -> MutexGuard<'_, Vec<Lane>> {
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What the server says of an object, whole name and the store's own; none: there is none.
@@ -388,13 +463,17 @@ impl Client {
 
     /// The same for a task.
     pub async fn send(&self, request: &Request) -> Result<Answer, Wrong> {
+        self.send_by(&self.http, request).await
+    }
+
+    async fn send_by(&self, http: &HttpClient, request: &Request) -> Result<Answer, Wrong> {
         let retry = &self.session.options.retry;
         let (mut again, mut damaged) = (0, false);
         loop {
             if let Some(hopeless) = self.hopeless.get() {
                 return Err(hopeless.clone());
             }
-            let wrong = match self.once(request).await {
+            let wrong = match self.once_by(http, request).await {
                 Ok(answer) => return Ok(answer),
                 Err(wrong) => wrong,
             };
@@ -418,6 +497,10 @@ impl Client {
 
     /// Sends it once.
     pub async fn once(&self, request: &Request) -> Result<Answer, Wrong> {
+        self.once_by(&self.http, request).await
+    }
+
+    async fn once_by(&self, http: &HttpClient, request: &Request) -> Result<Answer, Wrong> {
         let own = |code: &str, message: String| Wrong {
             fate: Fate::Other,
             status: 0,
@@ -429,7 +512,7 @@ impl Client {
         let bytes = request.body.len() as u64 + expected;
         let limit = LEAST + Duration::from_secs(bytes / SLOWEST_BYTES);
         let asked = async {
-            let response = self.http.execute(signed).await?;
+            let response = http.execute(signed).await?;
             let (parts, body) = response.into_parts();
             let likely = if parts.status.is_success() { expected } else { 0 };
             let body = self.gather(body, likely, expected.max(LONGEST_ANSWER)).await?;
@@ -615,7 +698,103 @@ pub fn fault(operation: Operation, side: Side, wrong: &Wrong) -> Fault {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::io::{Read as _, Write as _};
+    use std::net::{TcpListener, TcpStream};
+    use std::thread;
+
+    use bulkhaul_sys::{Kind, Time};
+
     use super::*;
+    use crate::session::{Retry, SessionOptions};
+
+    /// Adds nothing.
+    struct Plain;
+
+    impl Dialect for Plain {
+        fn sign(&self, _: &Request, _: &mut Built) -> Result<(), String> {
+            Ok(())
+        }
+
+        fn asking(&self) -> Vec<(&'static str, String)> {
+            Vec::new()
+        }
+
+        fn ask_page(&self, _: &str, _: bool, _: Option<String>) -> Request {
+            Request::default()
+        }
+
+        fn page(&self, _: &[u8]) -> Option<Page> {
+            None
+        }
+
+        fn entry(&self, key: &[u8], _: &Answer, size: u64) -> Entry {
+            Entry {
+                key: key.to_vec(),
+                kind: Kind::File,
+                size,
+                written: Time { sec: 0, nsec: 0 },
+                tag: Vec::new(),
+                facts: None,
+                failed: false,
+            }
+        }
+
+        fn keeping(&self, _: &Facts, _: &str) -> Vec<(&'static str, String)> {
+            Vec::new()
+        }
+    }
+
+    fn answer(server: &TcpListener) -> TcpStream {
+        let (mut stream, _) = server.accept().unwrap();
+        let (mut request, mut byte) = (Vec::new(), [0]);
+        while !request.ends_with(b"\r\n\r\n") {
+            stream.read_exact(&mut byte).unwrap();
+            request.push(byte[0]);
+        }
+        stream
+            .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+            .unwrap();
+        stream
+    }
+
+    /// Nobody drives a connection between two requests: that its server has closed it is seen before the next one goes.
+    #[test]
+    fn a_connection_that_was_closed_meanwhile_takes_no_request() {
+        let server = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = server.local_addr().unwrap().port();
+        let options = SessionOptions {
+            retry: Retry {
+                retries: 0,
+                ..Retry::default()
+            },
+            ..SessionOptions::default()
+        };
+        let session = Session::open(options, Arc::default()).unwrap();
+        let client = Client::new(&session, format!("http://127.0.0.1:{port}/b/"), None, Arc::new(Plain)).unwrap();
+        let serving = thread::spawn(move || {
+            let stream = answer(&server);
+            (server, stream)
+        });
+        let ask = || {
+            client
+                .ask(&client.get("key"))
+                .unwrap()
+                .map(|answer| answer.body.to_vec())
+        };
+        assert_eq!(ask().unwrap(), b"ok");
+        let (server, stream) = serving.join().unwrap();
+        drop(stream);
+        // Until the end of the client knows of it: close-wait, in the list of the kernel.
+        let line = format!(" 0100007F:{port:04X} 08 ");
+        while !fs::read_to_string("/proc/self/net/tcp").unwrap().contains(&line) {
+            thread::yield_now();
+        }
+        let serving = thread::spawn(move || answer(&server));
+        assert_eq!(ask().unwrap(), b"ok");
+        assert_eq!(client.lanes().len(), 1);
+        serving.join().unwrap();
+    }
 
     #[test]
     fn errors_mean_what_they_say() {
