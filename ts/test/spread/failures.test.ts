@@ -179,6 +179,15 @@ describe('a run that is gone on with', () => {
     same(source, destination);
   });
 
+  it('takes over from a worker that was killed before its lease had its name', async () => {
+    const { source, destination, directory, options } = await planned();
+    writeFileSync(join(directory, 'leases', '1.1'), '');
+    const report = await spread(options);
+    expect([report.complete, report.notes.map(({ kind }) => kind)]).toEqual([true, ['run']]);
+    expect(new RunDirectory(directory).state(1).attempt).toBe(2);
+    same(source, destination);
+  });
+
   it('does not wait for a worker of here that has ended, though its process is still in the table', async () => {
     const ended = await zombie();
     if (ended === undefined) return;

@@ -171,12 +171,16 @@ export class Worker {
       if (!isReady(parts[number - 1], (part) => standings.get(part)?.settled === true)) continue;
       let gone = false;
       if (standing.attempt > 0 && !standing.released) {
-        const holder = (await this.#run.holder(number, standing.attempt)) ?? '';
-        // One look at each worker and beat, however many leases it has left.
-        const ended = over.get(holder) === true;
-        if (!lost.has(holder))
-          lost.set(holder, ended || (due && this.#watch.look(holder, (await this.#run.beatOf(holder))?.beats)));
-        gone = lost.get(holder) === true;
+        const holder = await this.#run.holder(number, standing.attempt);
+        // One look at each worker and beat, however many leases it has left. Of one that was killed before its lease had its
+        // name nothing more is heard.
+        const watched = holder ?? `${number}.${standing.attempt}`;
+        if (!lost.has(watched)) {
+          const ended = over.get(watched) === true;
+          const beats = async () => (holder === undefined ? undefined : (await this.#run.beatOf(holder))?.beats);
+          lost.set(watched, ended || (due && this.#watch.look(watched, await beats())));
+        }
+        gone = lost.get(watched) === true;
       }
       const next = nextAttempt(standing, gone);
       if (next !== undefined) free.push([number, next]);
