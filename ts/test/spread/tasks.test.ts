@@ -199,6 +199,26 @@ describe('remove and compress --workers', () => {
     expect([excluded, found.skipped]).toEqual([1, others]);
   });
 
+  it.each([
+    ['compress', '--keep'],
+    ['remove', '--force'],
+  ])('%s goes on with its plan by the same command when its coordinator was killed', async (verb, option) => {
+    const [source, state, marker] = [tree(), scratch(), join(scratch(), 'died')];
+    const many = entriesOf(source);
+    const program = join(scratch(), 'bulkhaul');
+    const goesOn = `exec '${process.execPath}' '${MAIN}' "$@"`;
+    const text = `#!/bin/sh\n[ -e '${marker}' ] && ${goesOn}\n: > '${marker}'\nkill -KILL $PPID\n`;
+    writeFileSync(program, text, { mode: 0o755 });
+    const crew = ['--workers', '1', '--parts', '3', '--host-program', program, '--state-dir', state];
+    const words = [verb, option, '--json', ...crew, source];
+    expect((await run(words)).code).not.toBe(0);
+    const again = await run(words);
+    const { outcomes, notes } = summaryOf(again);
+    expect([again.code, verb === 'remove' ? outcomes.removed : many]).toEqual([0, many]);
+    expect(notes.map(({ message }: { message: string }) => message).join()).toContain('going on with the plan');
+    expect(existsSync(source)).toBe(verb === 'compress');
+  });
+
   it('count what a worker had done that died', async () => {
     const source = join(scratch(), 'source');
     mkdirSync(source);

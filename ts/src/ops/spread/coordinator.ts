@@ -320,9 +320,12 @@ export class Coordinator implements NativeJob {
     const { source, goesOn, path } = this.#run;
     const there = this.#directory.plan();
     if (there === undefined || (!goesOn && this.#directory.finished)) return undefined;
+    const now = { ...there, task: undefined, ...this.#operation.kept, source };
+    // What is in use is each time another.
     const of = ({ source, destination, terms, task }: Omit<Plan, 'format'>) =>
-      JSON.stringify([source, destination, terms, task]);
-    if (of(there) === of({ ...there, task: undefined, ...this.#operation.kept, source })) return there;
+      JSON.stringify([source, destination, terms, { ...task, inUse: undefined }]);
+    if (of(there) === of(now))
+      return JSON.stringify(there.task) === JSON.stringify(now.task) ? there : this.#directory.keep(now);
     throw new BulkhaulError(
       'JOURNAL',
       `${path} holds another run, of ${there.source}${there.destination && ` to ${there.destination}`}: name another directory`,

@@ -2,7 +2,7 @@
  * The run directory: all that a coordinator and its workers know of each other.
  *
  * ```
- * run.json       what is to be done, with a digest of each list; appears last, and never changes
+ * run.json       what is to be done, with a digest of each list; appears last; of it only changes what is in use
  * parts/N        the entries of part N that are no directories, each ended by NUL; never changes
  * directories    the directories, in the same form
  * names          where a list named what is to be copied: all its names, in the same form
