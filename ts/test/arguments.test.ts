@@ -185,7 +185,17 @@ const KINDS = {
   },
   requests: {
     right: { retries: 0 },
-    wrong: [...NOTHING, 5, 'x', [], { retries: -1 }, { retries: '1' }, { retry: 1 }, { chunkSize: 1.5 }],
+    wrong: [
+      ...NOTHING,
+      5,
+      'x',
+      [],
+      { retries: -1 },
+      { retries: '1' },
+      { retry: 1 },
+      { chunkSize: 1.5 },
+      { headers: { a: 1 } },
+    ],
   },
   slurm: { right: { args: ['x'] }, wrong: [...NOTHING, 5, 'x', [], { args: 'x' }, { arg: ['x'] }, { allocated: 1 }] },
   words: { right: ['true'], wrong: [...NOTHING, 'x', 5, {}, [5], ['x', undefined], [['x']]] },

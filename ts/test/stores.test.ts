@@ -356,6 +356,32 @@ describe('Azure', () => {
     expect([wrong.code === 0, wrong.stderr.includes('AAAA')], wrong.stderr).toEqual([false, false]);
   }, 300_000);
 
+  it('keeps what is said of objects, from S3 and back, and tells what it can not', async () => {
+    const [server, other] = [await azurite(), await s3()];
+    if (!server) return;
+    const env = { ...server.env, ...other.env };
+    const said = { 'content-type': 'x/y', 'cache-control': 'no-store', 'content-language': 'fi' };
+    for (const [key, size] of [
+      ['p/a.html', 3],
+      ['p/big', 12 * MIB],
+    ] as const) {
+      other.put(key, Buffer.alloc(size, key), { ...said, 'x-amz-meta-owner': 'me', 'x-amz-meta-owner-of': 'it' });
+    }
+    const there = await run(['sync', '--chunk-size', '5M', 's3://b/p', 'az://container/said'], { env });
+    expect(there.code, there.stderr).toBe(0);
+    expect(there.stderr).toContain('(unsaid, 2x): its metadata owner-of is not kept');
+    expect((await run(['sync', '--chunk-size', '5M', 'az://container/said', 's3://b/q'], { env })).code).toBe(0);
+    for (const name of ['a.html', 'big']) {
+      const headers = other.objects.get(`q/${name}`)?.headers;
+      expect(headers).toMatchObject({ ...said, 'x-amz-meta-owner': 'me' });
+      expect(headers).not.toHaveProperty('x-amz-meta-owner-of');
+    }
+    const tier = await run(['sync', '--header', 'x-ms-access-tier: Cool', 's3://b/p', 'az://container/cool'], { env });
+    expect(tier.code, tier.stderr).toBe(0);
+    const refused = await run(['sync', '--header', 'Expires: 0', 's3://b/p', 'az://container/cool'], { env });
+    expect([refused.code, refused.stderr.includes('headers: expires')], refused.stderr).toEqual([2, true]);
+  }, 300_000);
+
   it.each<[Sums, string]>([
     ['checked', 'x-ms-content-crc64'],
     ['ignored', 'content-md5'],

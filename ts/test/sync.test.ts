@@ -364,6 +364,54 @@ it('chooses by name, age and size, and by a rule where both sides differ', async
   expect((await summary(server, '--compare', 'checksum', same, 's3://b/p')).counts.copied).toBe(1);
 });
 
+it('says of an object what its name does, what is kept with the object that it comes from, or what is asked for', async () => {
+  const server = await s3();
+  const said = (key: string, ...names: string[]) =>
+    names.map((name) => server.objects.get(key)?.headers[name] ?? 'nothing');
+  const source = tree({
+    'a.html': '<p>',
+    't.TSV': '1',
+    'big.csv.gz': Buffer.alloc(6 * MIB, 'x'),
+    none: '',
+    'x.y': '2',
+  });
+  expect((await sync(server, '--chunk-size', '5M', source, 's3://b/p')).code).toBe(0);
+  const types = ['a.html', 't.TSV', 'big.csv.gz', 'none', 'x.y'].map((name) => said(`p/${name}`, 'content-type')[0]);
+  expect(types).toEqual(['text/html', 'text/tab-separated-values', 'application/gzip', 'nothing', 'nothing']);
+
+  // From one object to another: through this machine, in one request and in parts, and within the server.
+  const theirs = { 'content-type': 'x/y', 'cache-control': 'no-store', 'x-amz-meta-owner-of': 'me' };
+  const packed = { ...theirs, 'content-encoding': 'aws-chunked,gzip', 'x-amz-meta-mtime': '5.5' };
+  server.put('o/a.html', 'other', packed);
+  server.put('o/big', Buffer.alloc(6 * MIB, 'o'), theirs);
+  expect((await sync(server, '--chunk-size', '5M', '--verify', 'full', 's3://b/o', 's3://b/q')).code).toBe(0);
+  const names = Object.keys(theirs);
+  expect(said('q/a.html', ...names, 'content-encoding')).toEqual([...Object.values(theirs), 'gzip']);
+  expect(said('q/a.html', 'x-amz-meta-mtime')).toEqual(['5.500000000']);
+  expect(said('q/big', ...names)).toEqual(Object.values(theirs));
+  expect((await sync(server, 's3://b/o', 's3://b/r')).code).toBe(0);
+  expect(said('r/a.html', ...names)).toEqual(Object.values(theirs));
+
+  // What is asked for goes before; what the server would keep of another object does not come with a copy within it.
+  const asked = ['--header', 'Content-Type: text/plain', '--header', 'x-amz-storage-class:COLD'];
+  expect((await sync(server, ...asked, '--chunk-size', '5M', source, 's3://b/s')).code).toBe(0);
+  for (const name of ['a.html', 'big.csv.gz', 'none']) {
+    expect(said(`s/${name}`, 'content-type', 'x-amz-storage-class')).toEqual(['text/plain', 'COLD']);
+  }
+  expect((await sync(server, ...asked, 's3://b/o', 's3://b/t')).code).toBe(0);
+  expect(said('t/a.html', ...names)).toEqual(['text/plain', 'no-store', 'me']);
+  for (const [header, place, text] of [
+    ['no header', 's3://b/p', "--header: no header is not 'NAME: VALUE'"],
+    ['Host: x', 's3://b/p', 'headers: host: nothing that is kept with an object'],
+    ['x-amz-date: x', 's3://b/p', 'headers: x-amz-date: this says how a request goes'],
+    ['x-ms-access-tier: Cool', 's3://b/p', 'headers: x-ms-access-tier: the destination keeps no such thing'],
+    ['Content-Type: x', 'sftp://nowhere/p', 'headers: content-type: the destination keeps no such thing'],
+  ] as const) {
+    const refused = await sync(server, '--header', header, source, place);
+    expect([refused.code, refused.stderr.includes(text)], refused.stderr).toEqual([2, true]);
+  }
+}, 60_000);
+
 it('keeps what it replaces and removes, where that is asked for, and leaves it where it can not', async () => {
   const server = await s3();
   const source = tree({ a: 'new', 'd/b': '2' });

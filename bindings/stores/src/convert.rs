@@ -2,6 +2,8 @@
 //!
 //! Paths and URLs are buffers. Sizes are numbers, exact to 2^53 bytes. Times are seconds.
 
+use std::collections::HashMap;
+
 use crate::files::FilesOptions;
 use bulkhaul_engine::compare::options::{Content, DiffForm};
 use bulkhaul_job::options::{Filter, JsLimits, choice, filter, max_delete, paths, resources, seconds};
@@ -35,6 +37,7 @@ pub struct StoreRequests {
     pub retries: Option<u32>,
     pub backoff: Option<f64>,
     pub jitter: Option<f64>,
+    pub headers: Option<HashMap<String, String>>,
 }
 
 /// A key, and the one that it has in the destination.
@@ -195,6 +198,16 @@ fn access(given: Option<StoreAccess>) -> Result<Config, String> {
     })
 }
 
+/// In an order of their own, so that the same are the same; the names of headers have no case.
+fn headers(given: HashMap<String, String>) -> Vec<(String, String)> {
+    let named = given
+        .into_iter()
+        .map(|(name, value)| (name.to_ascii_lowercase(), value));
+    let mut headers: Vec<(String, String)> = named.collect();
+    headers.sort();
+    headers
+}
+
 fn requests(given: Option<StoreRequests>) -> Result<SessionOptions, String> {
     let default = SessionOptions::default();
     let Some(given) = given else { return Ok(default) };
@@ -210,6 +223,7 @@ fn requests(given: Option<StoreRequests>) -> Result<SessionOptions, String> {
             backoff: given.backoff.unwrap_or(default.retry.backoff),
             jitter: given.jitter.unwrap_or(default.retry.jitter),
         },
+        headers: headers(given.headers.unwrap_or_default()),
     })
 }
 

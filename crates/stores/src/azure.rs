@@ -8,6 +8,7 @@
 
 mod upload;
 
+use std::borrow::Cow;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use base64::Engine as _;
@@ -26,9 +27,10 @@ use crate::objects::client::{
 };
 use crate::objects::content::{self, Content};
 use crate::objects::listing::Pages;
+use crate::objects::said::{META, is_of_http};
 use crate::objects::upload::Upload;
 use crate::objects::xml::{self, Page};
-use crate::objects::{PROBE, date_text, entry, facts_of, metadata, probe_stays};
+use crate::objects::{PROBE, date_text, entry, facts_from, metadata, probe_stays};
 use crate::s3::Config;
 use crate::session::Session;
 use crate::store::{Abilities, Entry, Facts, Gone, Listing, Reading, Store, Told, Writing};
@@ -52,6 +54,26 @@ const KEPT: [&str; 6] = [
     "x-ms-meta-gid",
     "x-ms-meta-bulkhaulblake3",
 ];
+
+/// Before the names of what is kept with a blob.
+const METADATA: &str = "x-ms-meta-";
+
+/// The header by which something is said of a blob; none: it can't be said here.
+pub fn saying(name: &str) -> Option<Cow<'_, str>> {
+    if let Some(other) = name.strip_prefix(META) {
+        // Names are those of C# (Azure, naming of metadata).
+        let mut letters = other.bytes();
+        let is_first = |byte: u8| byte.is_ascii_alphabetic() || byte == b'_';
+        let is_name =
+            letters.next().is_some_and(is_first) && letters.all(|byte| is_first(byte) || byte.is_ascii_digit());
+        return is_name.then(|| Cow::Owned(format!("{METADATA}{other}")));
+    }
+    match name {
+        "expires" => None,
+        name if is_of_http(name) => Some(Cow::Owned(format!("x-ms-blob-{name}"))),
+        name => name.starts_with("x-ms-").then_some(Cow::Borrowed(name)),
+    }
+}
 
 /// How Azure is spoken to.
 struct Blobs {
@@ -105,12 +127,15 @@ impl Dialect for Blobs {
     }
 
     fn entry(&self, key: &[u8], answer: &Answer, size: u64) -> Entry {
-        let facts = facts_of(|name| answer.header(&format!("x-ms-meta-{name}")));
-        entry(key, answer, size, facts)
+        entry(key, answer, size, facts_from(answer, METADATA))
     }
 
     fn keeping(&self, facts: &Facts, token: &str) -> Vec<(&'static str, String)> {
         metadata(KEPT, facts, token, date_text)
+    }
+
+    fn saying<'n>(&self, name: &'n str) -> Option<Cow<'n, str>> {
+        saying(name)
     }
 
     fn remark(&self, code: &str, _answer: &Answer) -> Option<String> {
@@ -251,6 +276,7 @@ impl Azure {
             key: key.clone(),
             body: Bytes::from_static(b"What does this server check?"),
             headers: vec![(header, sum)],
+            kept: self.client.asked(),
             signing,
             ..Request::default()
         };
@@ -400,6 +426,23 @@ impl Store for Azure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn headers_are_those_of_blobs() {
+        for (name, header) in [
+            ("content-type", Some("x-ms-blob-content-type")),
+            ("cache-control", Some("x-ms-blob-cache-control")),
+            ("expires", None),
+            ("x-ms-access-tier", Some("x-ms-access-tier")),
+            ("x-amz-acl", None),
+            ("meta-owner_2", Some("x-ms-meta-owner_2")),
+            ("meta-owner-of", None),
+            ("meta-2", None),
+            ("meta-", None),
+        ] {
+            assert_eq!(saying(name).as_deref(), header, "{name}");
+        }
+    }
 
     #[test]
     fn names_that_would_change_are_failures() {

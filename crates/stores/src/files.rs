@@ -39,8 +39,9 @@ pub struct Files {
 impl Files {
     /// Checks the options; asks nothing yet.
     pub fn open(options: &FilesOptions) -> Result<Self, Refusal> {
-        let session = Session::open(options.session, Arc::new(Cancel::default()))?;
         let place = Location::parse(&options.place)?;
+        place.says(&options.session.headers)?;
+        let session = Session::open(options.session.clone(), Arc::new(Cancel::default()))?;
         let store = place.open(&session, Side::Source, &options.config, &LocalOptions::default())?;
         Ok(Self { session, store })
     }

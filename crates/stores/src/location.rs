@@ -10,11 +10,12 @@ use std::sync::Arc;
 use bulkhaul_engine::error::{Refusal, Side};
 use bulkhaul_engine::tree::path::show;
 
-use crate::azure::Azure;
+use crate::azure::{self, Azure};
 use crate::local::{Local, LocalOptions};
 use crate::memory::Memory;
+use crate::objects::said;
 use crate::rclone::{self, Rclone};
-use crate::s3::{Config, S3};
+use crate::s3::{self, Config, S3};
 use crate::session::{JOBS, Session};
 use crate::sftp::{self, Sftp};
 use crate::store::Store;
@@ -190,6 +191,22 @@ impl Location {
             }
             Self::Memory => Arc::new(Memory::new(side)),
         })
+    }
+
+    /// Refuses headers that are none of an object, or that can't be kept with what is written there.
+    pub fn says(&self, headers: &[(String, String)]) -> Result<(), Refusal> {
+        said::check(headers)?;
+        let says = |name: &str| match self {
+            Self::S3 { .. } => s3::saying(name).is_some(),
+            Self::Azure { .. } => azure::saying(name).is_some(),
+            _ => false,
+        };
+        match headers.iter().find(|(name, _)| !says(name)) {
+            Some((name, _)) => Err(Refusal::Usage(format!(
+                "headers: {name}: the destination keeps no such thing"
+            ))),
+            None => Ok(()),
+        }
     }
 
     /// Entries at work at once where nobody says how many.

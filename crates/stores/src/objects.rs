@@ -16,6 +16,7 @@
 pub mod client;
 pub mod content;
 pub mod listing;
+pub mod said;
 pub mod upload;
 pub mod xml;
 
@@ -27,6 +28,9 @@ use chrono::DateTime;
 
 use self::client::Answer;
 use crate::store::{Entry, Facts, Gone, Store};
+
+/// Names of what is kept with an object: token, time, mode, owner, group, BLAKE3.
+pub const KEPT: [&str; 6] = ["bulkhaulid", "mtime", "mode", "uid", "gid", "bulkhaulblake3"];
 
 /// The last name of an object that asks a server what it checks. One name for all: what a killed run left is written over by the
 /// next one that asks, and goes with its own. It is nobody's entry.
@@ -90,6 +94,15 @@ pub fn facts_of<'a>(value: impl Fn(&str) -> Option<&'a str>) -> Facts {
         blake3: text("bulkhaulblake3").and_then(digest_of),
         crc64: None,
         token: text("bulkhaulid").map(str::to_owned),
+        said: Vec::new(),
+    }
+}
+
+/// What an answer says of an object. `metadata`: before the names of what is kept with it.
+pub fn facts_from(answer: &Answer, metadata: &str) -> Facts {
+    Facts {
+        said: said::of(answer, metadata),
+        ..facts_of(|name| answer.header(&format!("{metadata}{name}")))
     }
 }
 

@@ -8,6 +8,7 @@
 
 mod upload;
 
+use std::borrow::Cow;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use base64::Engine as _;
@@ -29,9 +30,10 @@ use crate::objects::client::{
 };
 use crate::objects::content::{self, Content};
 use crate::objects::listing::Pages;
+use crate::objects::said::{META, is_of_http};
 use crate::objects::upload::Upload;
 use crate::objects::xml::{self, Page};
-use crate::objects::{PROBE, entry, facts_of, metadata, probe_stays, time_text};
+use crate::objects::{PROBE, entry, facts_from, metadata, probe_stays, time_text};
 use crate::session::Session;
 use crate::store::{Abilities, Entry, Facts, Gone, Listing, Origin, Reading, Store, Told, Writing};
 
@@ -132,13 +134,17 @@ impl Dialect for Amazon {
         let composite = answer.header("x-amz-checksum-type") == Some("COMPOSITE");
         let facts = Facts {
             crc64: answer.header(CRC_HEADER).filter(|_| !composite).and_then(crc_of),
-            ..facts_of(|name| answer.header(&format!("x-amz-meta-{name}")))
+            ..facts_from(answer, METADATA)
         };
         entry(key, answer, size, facts)
     }
 
     fn keeping(&self, facts: &Facts, token: &str) -> Vec<(&'static str, String)> {
         metadata(KEPT, facts, token, time_text)
+    }
+
+    fn saying<'n>(&self, name: &'n str) -> Option<Cow<'n, str>> {
+        saying(name)
     }
 
     fn remark(&self, code: &str, answer: &Answer) -> Option<String> {
@@ -150,6 +156,17 @@ impl Dialect for Amazon {
     }
 }
 
+/// The header by which something is said of an object; none: it can't be said here.
+pub fn saying(name: &str) -> Option<Cow<'_, str>> {
+    if let Some(other) = name.strip_prefix(META) {
+        return Some(Cow::Owned(format!("{METADATA}{other}")));
+    }
+    let own = is_of_http(name) || name.starts_with("x-amz-") || name.starts_with("x-goog-");
+    own.then_some(Cow::Borrowed(name))
+}
+
+/// Before the names of what is kept with an object.
+const METADATA: &str = "x-amz-meta-";
 /// Names of what is kept with an object.
 const KEPT: [&str; 6] = [
     "x-amz-meta-bulkhaulid",
@@ -288,6 +305,7 @@ impl S3 {
             key: key.clone(),
             body: Bytes::from_static(b"What does this server check?"),
             headers,
+            kept: self.client.asked(),
             digest,
             signing,
             ..Request::default()
@@ -519,6 +537,14 @@ impl Store for S3 {
         if origin.service != self.amazon.service() || entry.size > MOST_COPY_BYTES {
             return Ok(None);
         }
+        let asked = self.client.asked();
+        if asked
+            .iter()
+            .any(|(name, _)| is_of_http(name) || name.starts_with(METADATA))
+        {
+            // The server would keep what the other object has.
+            return Ok(None);
+        }
         let whole = self.key(Operation::Create, key)?;
         let mut headers = vec![("x-amz-copy-source", origin.object.clone())];
         if !entry.tag.is_empty() {
@@ -529,6 +555,7 @@ impl Store for S3 {
             method: Method::PUT,
             key: whole.clone(),
             headers,
+            kept: asked,
             ..Request::default()
         };
         match self.client.ask(&request)? {
@@ -639,10 +666,11 @@ impl Store for S3 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::session::SessionOptions;
 
     #[test]
     fn keys_go_as_they_are() {
-        let session = Session::open(crate::session::SessionOptions::default(), Arc::default()).unwrap();
+        let session = Session::open(SessionOptions::default(), Arc::default()).unwrap();
         let config = Config {
             endpoint: Some("http://127.0.0.1:1".into()),
             credential: Some(("KEY".into(), "SECRET".into(), None)),
@@ -660,6 +688,30 @@ mod tests {
         assert!(!format!("{built:?}").contains("SECRET"));
         assert_eq!(store.amazon.source("a b"), "/bucket/a%20b");
         assert_eq!(crc_of(&crc_text(0x0123_4567_89ab_cdef)), Some(0x0123_4567_89ab_cdef));
+    }
+
+    #[test]
+    fn an_upload_of_which_something_else_is_said_is_another() {
+        let manner = |headers: &[(String, String)], facts: &Facts| {
+            let options = SessionOptions {
+                headers: headers.to_vec(),
+                ..SessionOptions::default()
+            };
+            let session = Session::open(options, Arc::default()).unwrap();
+            let store = S3::new(&session, &Config::default(), ("s3", "bucket", ""), Side::Source).unwrap();
+            let names = ("a".to_owned(), &b"a"[..]);
+            let upload = Upload::begin(&session, &store.client, Side::Source, names, facts, Signing::Crc);
+            upload.note("", 1, 1, "crc").manner
+        };
+        let (plain, mode) = (Facts::default(), Some(0o600));
+        let other = Facts {
+            mode,
+            ..Facts::default()
+        };
+        let cold = [("x-amz-storage-class".to_owned(), "COLD".to_owned())];
+        assert_eq!(manner(&[], &plain), manner(&[], &plain));
+        assert_ne!(manner(&[], &plain), manner(&[], &other));
+        assert_ne!(manner(&[], &plain), manner(&cold, &plain));
     }
 
     #[test]

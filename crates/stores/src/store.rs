@@ -32,6 +32,8 @@ pub struct Facts {
     pub crc64: Option<u64>,
     /// Which writing it comes from.
     pub token: Option<String>,
+    /// What is said of it to whoever reads it (`content-type`), and what others keep with it (`meta-NAME`).
+    pub said: Vec<(String, String)>,
 }
 
 /// One entry, as a listing or a question tells it.
@@ -118,6 +120,11 @@ pub trait Writing {
     /// Bytes of what was put that did not have to be sent: an earlier run has.
     fn had(&self) -> u64 {
         0
+    }
+
+    /// Names of what is said of it (`Facts::said`) and can't be said there.
+    fn unsaid(&self) -> Vec<String> {
+        Vec::new()
     }
 
     /// Makes it appear, and answers it as the store has it now.

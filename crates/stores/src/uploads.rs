@@ -31,12 +31,9 @@ pub struct Begun {
     pub part: u64,
     /// Last change of what is sent.
     pub mtime: Option<Time>,
-    /// What the upload was begun with beside: another word, another upload.
-    pub manner: &'static str,
+    /// What the upload was begun with beside: another word, another upload. It has no space in it.
+    pub manner: String,
 }
-
-/// Words that `manner` may be.
-const MANNERS: [&str; 3] = ["crc", "hash", "blocks"];
 
 impl Begun {
     fn line(&self) -> String {
@@ -68,7 +65,7 @@ impl Begun {
             size: size.parse().ok()?,
             part: part.parse().ok()?,
             mtime: Some(time).filter(|time| *time != Time { sec: 0, nsec: 0 }),
-            manner: MANNERS.into_iter().find(|known| known == manner)?,
+            manner: (*manner).to_owned(),
         })
     }
 }
@@ -225,7 +222,7 @@ mod tests {
             size: 7,
             part: 5,
             mtime: Some(Time { sec: -1, nsec: 5 }),
-            manner: "crc",
+            manner: "crc".into(),
         }
     }
 

@@ -583,6 +583,8 @@ export interface StoreRequests {
   backoff?: number;
   /** How much of each pause, from none (0) to as many seconds again (1), chance adds at most. Default 0.1. */
   jitter?: number;
+  /** What is said of each object that is written, by names of headers: `content-type`, `cache-control`, `x-amz-storage-class`, `x-amz-meta-NAME`. Default: the type, by the ending of the name, and what the object that it is a copy of has. */
+  headers?: Readonly<Record<string, string>>;
 }
 
 export interface NativeSyncOptions extends Resources, DeletionLimit {

@@ -94,7 +94,7 @@ export type Check = (value: unknown, key: string) => void;
 /** A check for each key of an object; the compiler misses none. */
 export type Fields<T> = { readonly [Key in keyof Required<T>]: Check };
 
-function is(wanted: string, fits: (value: unknown) => boolean): Check {
+export function is(wanted: string, fits: (value: unknown) => boolean): Check {
   return (value, key) => {
     if (!fits(value)) throw unfit(key, wanted, value);
   };

@@ -13,6 +13,8 @@ import {
   ENVIRONMENT,
   type Environment,
   type Fields,
+  is,
+  isRecord,
   path,
   pathText,
   rate,
@@ -41,7 +43,12 @@ const CREDENTIALS = record<Credentials>({ key: text, secret: text, token: text }
 export const REQUESTS = record<StoreRequests>({
   ...{ memory: size, chunkSize: size },
   ...{ retries: count, backoff: rate, jitter: rate },
+  headers: is('an object of values by the names of headers', isHeaders),
 });
+
+function isHeaders(value: unknown): boolean {
+  return isRecord(value) && Object.values(value).every((each) => typeof each === 'string');
+}
 
 /** Fields of `Asking`. */
 export const ASKING: Fields<Asking> = { credentials: CREDENTIALS, environment: ENVIRONMENT };

@@ -425,9 +425,11 @@ const md5 = (bytes: Buffer) => createHash('md5').update(bytes).digest();
 const escaped = (text: string) => text.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&gt;');
 const unescaped = (text: string) => text.replaceAll('&lt;', '<').replaceAll('&gt;', '>').replaceAll('&amp;', '&');
 
+/** What is kept with an object: metadata, and what is said of it. */
 function kept(request: IncomingMessage): Record<string, string> {
-  const metadata = Object.entries(request.headers).filter(([name]) => name.startsWith('x-amz-meta-'));
-  return Object.fromEntries(metadata.map(([name, value]) => [name, String(value)]));
+  const isKept = (name: string) => /^(x-amz-meta-|x-amz-storage-class$|content-(?!length)|cache-control$)/.test(name);
+  const headers = Object.entries(request.headers).filter(([name]) => isKept(name));
+  return Object.fromEntries(headers.map(([name, value]) => [name, String(value)]));
 }
 
 /** With one bit that is another. */

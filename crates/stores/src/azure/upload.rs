@@ -75,7 +75,7 @@ impl<'s> Blocks<'s> {
         let request = Request {
             method: Method::PUT,
             query: vec![("comp", "blocklist".into())],
-            headers: self.upload.kept(),
+            kept: self.upload.kept(),
             signing: self.upload.signing,
             body: xml::block_list(&self.names).into(),
             ..self.upload.request()
@@ -112,6 +112,10 @@ impl Writing for Blocks<'_> {
 
     fn had(&self) -> u64 {
         self.had
+    }
+
+    fn unsaid(&self) -> Vec<String> {
+        self.upload.unsaid()
     }
 
     fn finish(mut self: Box<Self>, sums: &Sums) -> Result<Entry, Stopped> {

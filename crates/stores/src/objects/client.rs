@@ -4,6 +4,7 @@
 //! those of `object_store`; requests are our own, because what a server says is in the code of its error, and keys must
 //! arrive as they are. What differs between services is a [`Dialect`]. Secrets are in no message: what is shown has no URL and no headers.
 
+use std::borrow::Cow;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -51,6 +52,9 @@ pub const CRC_HEADER: &str = "x-amz-checksum-crc64nvme";
 /// A request as it goes.
 pub type Built = http::Request<HttpRequestBody>;
 
+/// Headers that are kept with an object.
+pub type Headers = Vec<(Cow<'static, str>, String)>;
+
 /// How one kind of server is spoken to.
 pub trait Dialect: Send + Sync {
     /// Adds what a request needs, and signs it.
@@ -69,8 +73,11 @@ pub trait Dialect: Send + Sync {
     /// What the server says of an object of this size.
     fn entry(&self, key: &[u8], answer: &Answer, size: u64) -> Entry;
 
-    /// Headers that keep with an object what is known of it, and which writing it comes from.
+    /// Headers that keep with an object what is known of it, and which writing it comes from; not what is said of it.
     fn keeping(&self, facts: &Facts, token: &str) -> Vec<(&'static str, String)>;
+
+    /// The header by which something is said of an object (`content-type`, `meta-NAME`); none: it can't be said.
+    fn saying<'n>(&self, name: &'n str) -> Option<Cow<'n, str>>;
 
     /// What is to be said of an error beside its message.
     fn remark(&self, _code: &str, _answer: &Answer) -> Option<String> {
@@ -101,6 +108,8 @@ pub struct Request {
     pub query: Vec<(&'static str, String)>,
     /// Names and values.
     pub headers: Vec<(&'static str, String)>,
+    /// Those that are kept with the object.
+    pub kept: Headers,
     /// Content.
     pub body: Bytes,
     /// How that is signed.
@@ -405,6 +414,15 @@ impl Client {
         String::from_utf8(percent_decode(key).collect()).ok()
     }
 
+    /// What whoever asked for the job wants said of all that is written.
+    pub fn asked(&self) -> Headers {
+        let asked = self.session.options.headers.iter();
+        let named = asked.filter_map(|(name, value)| Some((self.dialect.saying(name)?, value)));
+        named
+            .map(|(name, value)| (Cow::Owned(name.into_owned()), value.clone()))
+            .collect()
+    }
+
     /// The question for an object without its content.
     pub fn head(&self, key: &str) -> Request {
         Request {
@@ -627,6 +645,9 @@ impl Client {
         for (name, value) in &request.headers {
             put_header(&mut built, name, value)?;
         }
+        for (name, value) in &request.kept {
+            put_header(&mut built, name, value)?;
+        }
         // Of an empty body the client itself says nothing, which Ceph refuses (411), as HTTP allows (RFC 9110, 8.6).
         if matches!(request.method, Method::PUT | Method::POST) {
             put_header(&mut built, "content-length", &request.body.len().to_string())?;
@@ -637,9 +658,10 @@ impl Client {
 }
 
 /// Puts a header in. The error says which has a value that none has.
-pub fn put_header(built: &mut Built, name: &'static str, value: &str) -> Result<(), String> {
+pub fn put_header(built: &mut Built, name: &str, value: &str) -> Result<(), String> {
     let value = HeaderValue::from_str(value).map_err(|_| format!("{name} has a value that no header has"))?;
-    built.headers_mut().insert(HeaderName::from_static(name), value);
+    let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| format!("{name} is the name of no header"))?;
+    built.headers_mut().insert(name, value);
     Ok(())
 }
 
@@ -742,6 +764,10 @@ mod tests {
 
         fn keeping(&self, _: &Facts, _: &str) -> Vec<(&'static str, String)> {
             Vec::new()
+        }
+
+        fn saying<'n>(&self, _: &'n str) -> Option<Cow<'n, str>> {
+            None
         }
     }
 

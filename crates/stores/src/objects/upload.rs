@@ -5,13 +5,16 @@
 //! one; so it is settled too when the answer to its completion was lost. What is wrong and ours is removed. What was begun in
 //! pieces is written down ([`Upload::note`]), and left as it is when the job is to stop: the next run goes on with it.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use bulkhaul_engine::error::{Cause, Fault, Operation, Side, Stopped};
+use crc_fast::{CrcAlgorithm, Digest as Crc};
 use http::Method;
 use tokio::task::JoinHandle;
 
-use crate::objects::client::{Answer, Client, Fate, Request, Signing, Wrong, fault};
+use crate::objects::client::{Answer, Client, Fate, Headers, Request, Signing, Wrong, fault};
+use crate::objects::said;
 use crate::session::{Session, token};
 use crate::store::{Entry, Facts, Part, Sums, Writing};
 use crate::uploads::Begun;
@@ -59,7 +62,12 @@ impl<'s> Upload<'s> {
     }
 
     /// What is written down of an upload in pieces of so many bytes, `id` on the server. `manner`: how it is begun.
-    pub fn note(&self, id: &str, size: u64, part: u64, manner: &'static str) -> Begun {
+    pub fn note(&self, id: &str, size: u64, part: u64, manner: &str) -> Begun {
+        let mut kept = Crc::new(CrcAlgorithm::Crc64Nvme);
+        for (name, value) in self.kept_as("") {
+            kept.update(format!("{name}: {value}\n").as_bytes());
+        }
+        let kept = kept.finalize();
         Begun {
             url: self.client.url(&self.whole).into_bytes(),
             id: id.to_owned(),
@@ -67,7 +75,7 @@ impl<'s> Upload<'s> {
             size,
             part,
             mtime: self.facts.mtime,
-            manner,
+            manner: format!("{manner}-{kept:016x}"),
         }
     }
 
@@ -92,9 +100,32 @@ impl<'s> Upload<'s> {
         }
     }
 
-    /// Headers that keep with the object what is known of it.
-    pub fn kept(&self) -> Vec<(&'static str, String)> {
-        self.client.dialect.keeping(&self.facts, &self.token)
+    /// Headers that keep with the object what is known and said of it.
+    pub fn kept(&self) -> Headers {
+        self.kept_as(&self.token)
+    }
+
+    fn kept_as(&self, token: &str) -> Headers {
+        let known = self.client.dialect.keeping(&self.facts, token);
+        let mut kept: Headers = known
+            .into_iter()
+            .map(|(name, value)| (Cow::Borrowed(name), value))
+            .collect();
+        for (name, value) in said::completed(self.facts.said.clone(), &self.whole) {
+            let header = self.client.dialect.saying(&name);
+            kept.extend(header.map(|header| (Cow::Owned(header.into_owned()), value)));
+        }
+        let asked = self.client.asked();
+        kept.retain(|(name, _)| asked.iter().all(|(other, _)| other != name));
+        kept.extend(asked);
+        kept
+    }
+
+    /// Names of what is said of it and can't be said there.
+    pub fn unsaid(&self) -> Vec<String> {
+        let names = self.facts.said.iter().map(|(name, _)| name);
+        let unsaid = names.filter(|name| self.client.dialect.saying(name).is_none());
+        unsaid.cloned().collect()
     }
 
     /// From now on its sums are kept with it, too.
@@ -174,12 +205,16 @@ impl Writing for Upload<'_> {
         Ok(())
     }
 
+    fn unsaid(&self) -> Vec<String> {
+        Upload::unsaid(self)
+    }
+
     fn finish(mut self: Box<Self>, sums: &Sums) -> Result<Entry, Stopped> {
         let part = self.part.take();
         self.keep(sums);
         let request = Request {
             method: Method::PUT,
-            headers: self.kept(),
+            kept: self.kept(),
             signing: self.signing,
             body: part.as_ref().map(|part| part.bytes.clone()).unwrap_or_default(),
             ..self.request()

@@ -75,14 +75,17 @@ impl<'s> Parts<'s> {
             // It was completed, or given up.
             upload.ended(&begun.id);
         }
-        let mut headers = upload.kept();
-        if upload.signing == Signing::Crc {
-            headers.push(("x-amz-checksum-algorithm", "CRC64NVME".into()));
-        }
+        let crc = ("x-amz-checksum-algorithm", "CRC64NVME".to_owned());
+        let headers = if upload.signing == Signing::Crc {
+            vec![crc]
+        } else {
+            Vec::new()
+        };
         let request = Request {
             method: Method::POST,
             query: vec![("uploads", String::new())],
             headers,
+            kept: upload.kept(),
             ..upload.request()
         };
         let answer = upload.ask(&request)?;
@@ -169,6 +172,10 @@ impl Writing for Parts<'_> {
 
     fn had(&self) -> u64 {
         self.had
+    }
+
+    fn unsaid(&self) -> Vec<String> {
+        self.upload.unsaid()
     }
 
     fn finish(mut self: Box<Self>, sums: &Sums) -> Result<Entry, Stopped> {

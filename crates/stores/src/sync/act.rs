@@ -16,6 +16,7 @@ use chrono::DateTime;
 
 use crate::local::LINK_SUFFIX;
 use crate::objects::probe_note;
+use crate::objects::said::META;
 use crate::session::Retry;
 use crate::store::{Entry, Facts, Reading, Store, Summing, Sums, Writing};
 use crate::sync::batch::Batches;
@@ -359,6 +360,13 @@ impl Deed<'_> {
             ..known.clone()
         };
         let mut writing = to.write(key, Some(read.size), &facts, replaces)?;
+        for name in writing.unsaid() {
+            self.desk.note("unsaid", || {
+                let name = name.replacen(META, "metadata ", 1);
+                let text = format!("its {name} is not kept: the destination has no place for that");
+                (to.path(key), text)
+            });
+        }
         let part_bytes = to.part_bytes(read.size);
         let pumped = self
             .pump(&mut *reading, &mut *writing, (&read, part_bytes), counters)

@@ -1,11 +1,11 @@
 /** `bulkhaul sync`: two places in, one of them in an object store mostly; what changed comes over, and an exit code out. */
 import type { Readable } from 'node:stream';
 import { BulkhaulError } from '../../error.js';
-import { fromBytes } from '../../names.js';
+import { display, fromBytes } from '../../names.js';
 import type { StoreRequests } from '../../native/options.js';
 import type { SyncOptions } from '../../ops/sync.js';
 import type { StoreSettings } from '../../stores/access.js';
-import { choice, flag, limit, number, operands, rules, value } from '../options.js';
+import { choice, flag, limit, number, operands, rules, value, values } from '../options.js';
 import { Command } from '../parser.js';
 import { runJob, spillDirectory } from '../run.js';
 import { StoreCommand } from '../stores.js';
@@ -199,6 +199,10 @@ export class SyncCommand extends StoreCommand {
     { group: 'speed', value: 'BYTES', default: '64M', help: 'Bytes of all parts in flight together' },
     parseSize,
   );
+  headers = values('--header', {
+    ...{ group: 'store', value: "'NAME: VALUE'", default: 'the type, by the ending of the name; what SRC keeps' },
+    help: 'Keep this with each object that is written: Content-Type, Cache-Control, x-amz-storage-class, x-amz-server-side-encryption, x-amz-meta-NAME, x-ms-access-tier and the like',
+  });
   sourceEndpoint = value('--source-endpoint-url', {
     ...{ group: 'store', value: 'URL', default: 'that of --endpoint-url' },
     help: 'The server of SRC, where that is another',
@@ -301,10 +305,20 @@ export class SyncCommand extends StoreCommand {
 
   private get requested(): { requests?: StoreRequests } {
     const { memory, chunkSize, retries, backoff, jitter } = this;
-    const given = { memory, chunkSize, retries, backoff, jitter };
+    const headers = this.headers.length > 0 ? Object.fromEntries(this.headers.map(parseHeader)) : undefined;
+    const given = { memory, chunkSize, retries, backoff, jitter, headers };
     const requests = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
     return Object.keys(requests).length > 0 ? { requests } : {};
   }
+}
+
+/** A header as it is written in a message. */
+function parseHeader(text: string): [name: string, value: string] {
+  const [, name, value] = /^([^:\s]+):\s*(.*?)\s*$/.exec(text) ?? [];
+  if (name === undefined || value === undefined) {
+    throw new BulkhaulError('USAGE', `--header: ${display(text)} is not 'NAME: VALUE'`);
+  }
+  return [name, value];
 }
 
 /** A list, as it is; a name may hold any byte. */
