@@ -15,10 +15,12 @@ import {
   utimesSync,
   writeFileSync,
 } from 'node:fs';
+import { createServer, type IncomingMessage, request as send } from 'node:http';
+import { type AddressInfo, connect, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { expect, it } from 'vitest';
-import { sectionsOf } from '../src/stores/access.js';
+import { expect, it, onTestFinished } from 'vitest';
+import { accessOf, sectionsOf } from '../src/stores/access.js';
 import { type Ask, KEY, type S3, SECRET, s3 } from './rig/s3.js';
 import { versitygw } from './rig/versitygw.js';
 import { executable, freePort, jsonLines, program, type Run, run, scratch } from './rig.js';
@@ -1099,27 +1101,128 @@ it('does not begin where nobody answers, whatever is asked of the store', async 
   }
 }, 120_000);
 
-it('speaks TLS with servers whose authority it trusts, and with no others', async () => {
+/** A server's key and certificate for a name, and the authority that has signed it; none: nothing here makes certificates. */
+async function certificate(
+  subject: string,
+): Promise<{ tls: { key: string; cert: string }; authority: string } | undefined> {
   const at = scratch();
   const make = (name: string, ...more: string[]) => {
     const words = ['req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-days', '2', '-subj', `/CN=${name}`];
     return program('openssl', [...words, '-keyout', `${name}.key`, '-out', `${name}.pem`, ...more], { cwd: at });
   };
-  const wanted = ['subjectAltName=IP:127.0.0.1', 'basicConstraints=critical,CA:FALSE'].flatMap((text) => [
+  const wanted = [`subjectAltName=${subject}`, 'basicConstraints=critical,CA:FALSE'].flatMap((text) => [
     '-addext',
     text,
   ]);
   const authority = await make('ca').catch(() => undefined);
   const made = authority && (await make('server', '-CA', 'ca.pem', '-CAkey', 'ca.key', ...wanted));
-  if (made?.code !== 0) return console.log('skip: there is no openssl that makes certificates');
-  const server = await s3({
-    tls: { key: readFileSync(join(at, 'server.key'), 'utf8'), cert: readFileSync(join(at, 'server.pem'), 'utf8') },
-  });
+  if (made?.code !== 0) {
+    console.log('skip: there is no openssl that makes certificates');
+    return undefined;
+  }
+  const [key, cert] = ['server.key', 'server.pem'].map((name) => readFileSync(join(at, name), 'utf8'));
+  return { tls: { key: key ?? '', cert: cert ?? '' }, authority: join(at, 'ca.pem') };
+}
+
+it('speaks TLS with servers whose authority it trusts, and with no others', async () => {
+  const made = await certificate('IP:127.0.0.1');
+  if (made === undefined) return;
+  const server = await s3({ tls: made.tls });
   const source = tree({ a: '1' });
   const refused = await sync(server, source, 's3://b/p');
   expect([refused.code, refused.stderr.includes('certificate'), server.keys], refused.stderr).toEqual([2, true, []]);
-  const trusted = await sync(server, '--ca-file', join(at, 'ca.pem'), source, 's3://b/p');
+  const trusted = await sync(server, '--ca-file', made.authority, source, 's3://b/p');
   expect([trusted.code, server.keys], trusted.stderr).toEqual([0, ['p/a']]);
+});
+
+/** A proxy to which each host is this server; and what it was asked, with the words of who asked. */
+async function proxyTo(server: S3): Promise<{ port: number; asked: string[] }> {
+  const [asked, port] = [[] as string[], Number(new URL(server.endpoint).port)];
+  const note = ({ method, url, headers }: IncomingMessage) => {
+    const [, words = ''] = headers['proxy-authorization']?.split(' ') ?? [];
+    asked.push(`${method} ${url?.split('?')[0]} ${Buffer.from(words, 'base64')}`);
+  };
+  const proxy = createServer((request, response) => {
+    note(request);
+    const { method, headers } = request;
+    const path = request.url?.replace(/^http:\/\/[^/]*/, '');
+    const to = send({ host: '127.0.0.1', port, method, path, headers }, (answer) => {
+      response.writeHead(answer.statusCode ?? 500, answer.headers);
+      answer.pipe(response);
+    });
+    request.pipe(to);
+  });
+  proxy.on('connect', (request: IncomingMessage, socket: Socket) => {
+    note(request);
+    const to = connect(port, '127.0.0.1', () => {
+      socket.write('HTTP/1.1 200 OK\r\n\r\n');
+      to.pipe(socket).pipe(to);
+    });
+    for (const [one, other] of [
+      [to, socket],
+      [socket, to],
+    ] as const) {
+      one.on('error', () => other.destroy()).on('close', () => other.destroy());
+    }
+  });
+  await new Promise<void>((resolve) => proxy.listen(0, '127.0.0.1', resolve));
+  onTestFinished(() => {
+    proxy.closeAllConnections();
+    proxy.close();
+  });
+  return { port: (proxy.address() as AddressInfo).port, asked };
+}
+
+it('goes through the proxy that the environment names, in the clear and by TLS', async () => {
+  const source = tree({ a: '1' });
+  const server = await s3();
+  const { port, asked } = await proxyTo(server);
+  const proxied = {
+    ...server.env,
+    AWS_ENDPOINT_URL: 'http://store.test',
+    HTTP_PROXY: `http://me:word@127.0.0.1:${port}`,
+  };
+  const plain = await run(['sync', source, 's3://b/p'], { env: proxied });
+  expect([plain.code, server.contents], plain.stderr).toEqual([0, { 'p/a': '1' }]);
+  expect(asked).toContain('PUT http://store.test/b/p/a me:word');
+  // This machine is asked without.
+  const before = asked.length;
+  const here = await run(['sync', source, 's3://b/q'], { env: { ...proxied, ...server.env } });
+  expect([here.code, asked.length], here.stderr).toEqual([0, before]);
+  // What is no proxy, or does not answer, is no way round: nothing goes to the server, and the password is in no message.
+  for (const [wrong, code] of [
+    ['me:word@', 2],
+    [`http://me:word@127.0.0.1:${await freePort()}`, 2],
+  ] as const) {
+    const args = ['sync', '--retries', '0', source, 's3://b/r'];
+    const none = await run(args, { env: { ...proxied, HTTP_PROXY: wrong, http_proxy: '' } });
+    expect([wrong, none.code, none.stderr.includes('word')], none.stderr).toEqual([wrong, code, false]);
+  }
+
+  const made = await certificate('DNS:store.test');
+  if (made === undefined) return;
+  const secure = await s3({ tls: made.tls });
+  const tunnel = await proxyTo(secure);
+  const env = { ...secure.env, AWS_ENDPOINT_URL: 'https://store.test', HTTPS_PROXY: `127.0.0.1:${tunnel.port}` };
+  const safe = await run(['sync', '--ca-file', made.authority, source, 's3://b/p'], { env });
+  expect([safe.code, secure.contents], safe.stderr).toEqual([0, { 'p/a': '1' }]);
+  expect(new Set(tunnel.asked)).toEqual(new Set(['CONNECT store.test:443 ']));
+}, 60_000);
+
+it('knows whom the environment names', async () => {
+  const way = async (endpoint: string | undefined, variables: Record<string, string>) => {
+    const { proxy, direct } = await accessOf('s3', { anonymous: true, ...(endpoint && { endpoint }) }, variables);
+    return [proxy, direct];
+  };
+  const variables = { HTTP_PROXY: 'http://p:1', https_proxy: 'q:2', HTTPS_PROXY: 'r:3', NO_PROXY: '.here,10.0.0.0/8' };
+  expect(await way(undefined, variables)).toEqual(['http://q:2', '.here,10.0.0.0/8']);
+  expect(await way('http://store', variables)).toEqual(['http://p:1', '.here,10.0.0.0/8']);
+  expect(await way('https://store:9000', { HTTPS_PROXY: 'r:3' })).toEqual(['http://r:3', undefined]);
+  expect(await way('http://store', { HTTPS_PROXY: 'r:3', http_proxy: '' })).toEqual([undefined, undefined]);
+  for (const here of ['http://localhost:9000', 'http://127.0.0.1', 'http://[::1]:1', 'http://127.1.2.3:5/']) {
+    expect([here, await way(here, variables)]).toEqual([here, [undefined, undefined]]);
+  }
+  expect((await way('http://127.0.0.1.example', variables))[0]).toBe('http://p:1');
 });
 
 it('brings over and removes what is named, and lists nothing', async () => {

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use crate::files::FilesOptions;
 use bulkhaul_engine::compare::options::{Content, DiffForm};
 use bulkhaul_job::options::{Filter, JsLimits, choice, filter, max_delete, paths, resources, seconds};
+use bulkhaul_stores::objects::client::Way;
 use bulkhaul_stores::prune::{self, Rule, Stays};
 use bulkhaul_stores::s3::Config;
 use bulkhaul_stores::session::{Retry, SessionOptions};
@@ -27,6 +28,8 @@ pub struct StoreAccess {
     pub token: Option<String>,
     pub path_style: Option<bool>,
     pub authorities: Option<Buffer>,
+    pub proxy: Option<String>,
+    pub direct: Option<String>,
 }
 
 /// How requests go.
@@ -194,7 +197,11 @@ fn access(given: Option<StoreAccess>) -> Result<Config, String> {
         region: given.region.unwrap_or_default(),
         credential,
         path_style: given.path_style,
-        authorities: given.authorities.map(Vec::from),
+        way: Way {
+            authorities: given.authorities.map(Vec::from),
+            proxy: given.proxy,
+            direct: given.direct,
+        },
     })
 }
 

@@ -237,7 +237,7 @@ impl Azure {
             container: container.to_owned(),
         };
         let base = format!("{endpoint}/{container}/");
-        let client = Client::new(session, base, config.authorities.as_deref(), Arc::new(dialect))?;
+        let client = Client::new(session, base, &config.way, Arc::new(dialect))?;
         Ok(Self {
             session: Arc::clone(session),
             client: Arc::new(client),

@@ -25,8 +25,8 @@ use percent_encoding::utf8_percent_encode;
 
 use self::upload::Parts;
 use crate::objects::client::{
-    Answer, Built, CRC_HEADER, Client, Dialect, Fate, PATH, Request, Signing, Wrong, crc_of, crc_text, endpoint_of,
-    fault, put_header,
+    Answer, Built, CRC_HEADER, Client, Dialect, Fate, PATH, Request, Signing, Way, Wrong, crc_of, crc_text,
+    endpoint_of, fault, put_header,
 };
 use crate::objects::content::{self, Content};
 use crate::objects::listing::Pages;
@@ -57,8 +57,8 @@ pub struct Config {
     pub credential: Option<(String, String, Option<String>)>,
     /// The bucket is in the path, not in the name of the host; none: so where an endpoint is given.
     pub path_style: Option<bool>,
-    /// Certificates (PEM) of authorities that are trusted beside those of the system.
-    pub authorities: Option<Vec<u8>>,
+    /// The way there.
+    pub way: Way,
 }
 
 /// How S3 is spoken to.
@@ -260,7 +260,7 @@ impl S3 {
             unpacks: scheme == "gs",
         });
         let dialect: Arc<dyn Dialect> = Arc::clone(&amazon) as Arc<dyn Dialect>;
-        let client = Client::new(session, base, config.authorities.as_deref(), dialect)?;
+        let client = Client::new(session, base, &config.way, dialect)?;
         Ok(Self {
             session: Arc::clone(session),
             client: Arc::new(client),

@@ -569,6 +569,10 @@ export interface StoreAccess {
   pathStyle?: boolean;
   /** Certificates (PEM) of authorities that are trusted beside those of the system. Default: none. */
   authorities?: Buffer;
+  /** `http://[USER:PASSWORD@]HOST:PORT`, whom requests go through. Default: they go to the server. */
+  proxy?: string;
+  /** Hosts that are asked without it, as `NO_PROXY` names them. Default: none. */
+  direct?: string;
 }
 
 /** How requests to a store go. */

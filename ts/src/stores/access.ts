@@ -48,8 +48,20 @@ export async function accessOf(
   variables: Variables = {},
   given?: Credentials,
 ): Promise<StoreAccess> {
-  const access = { s3: accessToS3, gs: accessToGoogle, az: accessToAzure }[service];
-  return access(settings, variables, given);
+  const lookUp = { s3: accessToS3, gs: accessToGoogle, az: accessToAzure }[service];
+  const access = await lookUp(settings, variables, given);
+  return { ...access, ...wayTo(access.endpoint, variables) };
+}
+
+/** The proxy that the environment names for a server; those of the services themselves are asked over https. */
+function wayTo(endpoint: string | undefined, variables: Variables): Pick<StoreAccess, 'proxy' | 'direct'> {
+  const name = endpoint?.startsWith('http:') ? 'http_proxy' : 'https_proxy';
+  const proxy = first(variables[name], variables[name.toUpperCase()]);
+  // Nobody asks this machine through another.
+  const isHere = /^https?:\/\/(localhost|127(\.\d+){3}|\[::1\])(:\d+)?\/?$/.test(endpoint ?? '');
+  if (proxy === undefined || isHere) return {};
+  const direct = first(variables.no_proxy, variables.NO_PROXY);
+  return { proxy: proxy.includes('://') ? proxy : `http://${proxy}`, ...(direct !== undefined && { direct }) };
 }
 
 /** Of Azure: the variables of its own tools. The key of a credential is the account, its secret that account's key, its token a shared access signature. */

@@ -17,6 +17,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use http_body_util::BodyExt as _;
 use object_store::client::{HttpClient, HttpError, HttpErrorKind, HttpRequestBody, HttpResponseBody};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode, utf8_percent_encode};
+use reqwest::{NoProxy, Proxy};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, RootCertStore};
@@ -279,14 +280,26 @@ fn hint(code: &str) -> Option<&'static str> {
     })
 }
 
-/// Makes clients of HTTP that trust the same servers.
+/// The way to a server, where that is not just anybody's.
+#[derive(Clone, Debug, Default)]
+pub struct Way {
+    /// Certificates (PEM) of authorities that are trusted beside those of the system.
+    pub authorities: Option<Vec<u8>>,
+    /// `http://[USER:PASSWORD@]HOST:PORT`, whom requests go through.
+    pub proxy: Option<String>,
+    /// Hosts that are asked without it, as `NO_PROXY` names them.
+    pub direct: Option<String>,
+}
+
+/// Makes clients of HTTP that trust the same servers, and go the same way.
 struct Maker {
     tls: ClientConfig,
+    proxy: Option<Proxy>,
 }
 
 impl Maker {
-    /// `authorities`: certificates that are trusted beside those of the system (PEM).
-    fn new(secure: bool, authorities: Option<&[u8]>) -> Result<Self, Refusal> {
+    fn new(secure: bool, way: &Way) -> Result<Self, Refusal> {
+        let authorities = way.authorities.as_deref();
         let bad = |text: String| Refusal::Usage(format!("ca-file: {text}"));
         let mut extra = Vec::new();
         for certificate in CertificateDer::pem_slice_iter(authorities.unwrap_or_default()) {
@@ -307,8 +320,13 @@ impl Maker {
             // Nobody shows a certificate: reading those of the system would take longer than a request.
             builder.with_root_certificates(RootCertStore::empty())
         };
+        let proxy = way.proxy.as_deref().map(Proxy::all).transpose();
+        // Its text may hold a password.
+        let proxy = proxy.map_err(|_| Refusal::Usage("proxy: this is no http://HOST:PORT".into()))?;
+        let direct = way.direct.as_deref().and_then(NoProxy::from_string);
         Ok(Self {
             tls: tls.with_no_client_auth(),
+            proxy: proxy.map(|proxy| proxy.no_proxy(direct)),
         })
     }
 
@@ -324,6 +342,10 @@ impl Maker {
             // The library does not read the environment.
             .no_proxy()
             .user_agent(concat!("bulkhaul/", env!("CARGO_PKG_VERSION")));
+        let builder = match &self.proxy {
+            Some(proxy) => builder.proxy(proxy.clone()),
+            None => builder,
+        };
         let http = builder
             .build()
             .map_err(|error| format!("no client of HTTP: {}", plain(&error)))?;
@@ -382,15 +404,10 @@ fn wrong_endpoint(endpoint: &str) -> Refusal {
 
 impl Client {
     /// For the place whose keys come behind `base`. Refuses what is no URL or certificate; asks nothing yet.
-    pub fn new(
-        session: &Arc<Session>,
-        base: String,
-        authorities: Option<&[u8]>,
-        dialect: Arc<dyn Dialect>,
-    ) -> Result<Self, Refusal> {
+    pub fn new(session: &Arc<Session>, base: String, way: &Way, dialect: Arc<dyn Dialect>) -> Result<Self, Refusal> {
         let uri: Result<http::Uri, _> = base.parse();
         uri.map_err(|_| wrong_endpoint(&base))?;
-        let maker = Maker::new(base.starts_with("https:"), authorities)?;
+        let maker = Maker::new(base.starts_with("https:"), way)?;
         let http = maker.make().map_err(Refusal::NoStart)?;
         Ok(Self {
             session: Arc::clone(session),
@@ -797,7 +814,13 @@ mod tests {
             ..SessionOptions::default()
         };
         let session = Session::open(options, Arc::default()).unwrap();
-        let client = Client::new(&session, format!("http://127.0.0.1:{port}/b/"), None, Arc::new(Plain)).unwrap();
+        let client = Client::new(
+            &session,
+            format!("http://127.0.0.1:{port}/b/"),
+            &Way::default(),
+            Arc::new(Plain),
+        )
+        .unwrap();
         let serving = thread::spawn(move || {
             let stream = answer(&server);
             (server, stream)

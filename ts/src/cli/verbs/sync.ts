@@ -39,7 +39,7 @@ export class SyncCommand extends StoreCommand {
       \`--max-delete\`.
 
       Keys: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, or a profile of ~/.aws. They are never written
-      down.
+      down. Proxies: HTTPS_PROXY (of http:// servers, HTTP_PROXY), but for the hosts of NO_PROXY.
 
       Exit codes: 0 complete, 1 what arrived differs, 2 usage or nothing begun, 3 --delete held back, 23 some entries
       failed, are missing or in conflict, 24 some vanished or changed meanwhile, 130 interrupted.
