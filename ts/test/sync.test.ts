@@ -20,6 +20,7 @@ import { type AddressInfo, connect, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect, it, onTestFinished } from 'vitest';
+import { identify } from '../src/journal/identity.js';
 import { accessOf, sectionsOf } from '../src/stores/access.js';
 import { type Ask, KEY, type S3, SECRET, s3 } from './rig/s3.js';
 import { versitygw } from './rig/versitygw.js';
@@ -404,8 +405,9 @@ it('says of an object what its name does, what is kept with the object that it c
   expect(said('t/a.html', ...names)).toEqual(['text/plain', 'no-store', 'me']);
   for (const [header, place, text] of [
     ['no header', 's3://b/p', "--header: no header is not 'NAME: VALUE'"],
-    ['Host: x', 's3://b/p', 'headers: host: nothing that is kept with an object'],
-    ['x-amz-date: x', 's3://b/p', 'headers: x-amz-date: this says how a request goes'],
+    ['Host: x', 's3://b/p', 'headers: host: nothing that can be kept with an object'],
+    ['x-amz-meta-mtime: 1', 's3://b/p', 'headers: x-amz-meta-mtime: this is what bulkhaul itself keeps'],
+    ['x-amz-meta-a: \u00e4', 's3://b/p', 'headers: x-amz-meta-a: its value is not plain ASCII'],
     ['x-ms-access-tier: Cool', 's3://b/p', 'headers: x-ms-access-tier: the destination keeps no such thing'],
     ['Content-Type: x', 'sftp://nowhere/p', 'headers: content-type: the destination keeps no such thing'],
   ] as const) {
@@ -413,6 +415,65 @@ it('says of an object what its name does, what is kept with the object that it c
     expect([refused.code, refused.stderr.includes(text)], refused.stderr).toEqual([2, true]);
   }
 }, 60_000);
+
+it('is not misled by what others keep with their objects, and tells what it can not take along', async () => {
+  const server = await s3();
+  for (const name of ['a', 'b', 'c']) server.put(`o/${name}`, name, { 'content-type': 'x/y' });
+  // A signature over a tab is another one to every server; our own names may hold anything.
+  server.put('o/odd', '1', {
+    ...{ 'x-amz-meta-tab': 'a\tb', 'x-amz-meta-letter': '\u00e4', 'x-amz-missing-meta': '2' },
+    ...{ 'x-amz-meta-uid': 'customer-42', 'x-amz-meta-mtime': 'yesterday' },
+  });
+  const through = await sync(server, '--verify', 'full', 's3://b/o', 's3://b/p');
+  expect([through.code, Object.keys(server.contents).length], through.stderr).toEqual([0, 8]);
+  for (const name of ['metadata tab', 'metadata letter', 'metadata mtime', 'metadata that S3 does not tell']) {
+    expect(through.stderr).toContain(name);
+  }
+  expect(server.objects.get('p/odd')?.headers).toMatchObject({ 'x-amz-meta-uid': 'customer-42' });
+  // One signature that is refused when others were taken is a failure of one object.
+  server.plan = ({ method, key }) =>
+    method === 'PUT' && key === 'q/b' ? { status: 403, code: 'SignatureDoesNotMatch' } : undefined;
+  const refused = await sync(server, '--verify', 'full', 's3://b/o', 's3://b/q');
+  expect([refused.code, server.keys.filter((key) => key.startsWith('q/'))], refused.stderr).toEqual([
+    23,
+    ['q/a', 'q/c', 'q/odd'],
+  ]);
+});
+
+it('is another job where something else is said of objects, and the same at another pace', async () => {
+  const places = { source: '/a', destination: 's3://b/p' };
+  const identity = (requests?: object) => identify('sync', '/', { ...places, ...(requests && { requests }) });
+  const none = await identity();
+  expect(await identity({ retries: 5, memory: 1 })).toBe(none);
+  const cold = await identity({ headers: { 'x-amz-storage-class': 'COLD' } });
+  expect(cold).not.toBe(none);
+  expect(await identity({ retries: 5, headers: { 'x-amz-storage-class': 'COLD' } })).toBe(cold);
+  expect(await identity({ headers: { 'x-amz-storage-class': 'COOL' } })).not.toBe(cold);
+});
+
+it('keeps what it replaces as it was, whatever is to be said of what comes', async () => {
+  const server = await s3();
+  const source = tree({ a: 'new' });
+  const said = { 'content-type': 'old/type', 'x-amz-meta-of': 'old' };
+  const asked = ['--header', 'Content-Type: new/type', '--header', 'x-amz-storage-class: COLD'];
+  for (const verify of ['size', 'full']) {
+    for (const how of [
+      ['--backup-dir', 's3://b/kept'],
+      ['--conflict', 'keep-both'],
+    ]) {
+      server.objects.clear();
+      server.put('p/a', 'old', said);
+      const ran = await sync(server, ...asked, '--verify', verify, ...how, source, 's3://b/p');
+      const old = server.keys.find((key) => server.contents[key] === 'old') ?? '';
+      expect([ran.code, server.objects.get('p/a')?.headers['content-type']], ran.stderr).toEqual([0, 'new/type']);
+      expect([old === 'p/a', server.objects.get(old)?.headers]).toMatchObject([false, said]);
+    }
+  }
+  // Tags are of the other object where a server copies within itself.
+  server.asked.length = 0;
+  expect((await sync(server, '--header', 'x-amz-tagging: a=b', 's3://b/p', 's3://b/q')).code).toBe(0);
+  expect(server.asked.some((ask) => ask.startsWith('GET /b/p/a'))).toBe(true);
+});
 
 it('keeps what it replaces and removes, where that is asked for, and leaves it where it can not', async () => {
   const server = await s3();
@@ -1192,11 +1253,13 @@ it('goes through the proxy that the environment names, in the clear and by TLS',
   // What is no proxy, or does not answer, is no way round: nothing goes to the server, and the password is in no message.
   for (const [wrong, code] of [
     ['me:word@', 2],
+    ['socks5://me:word@127.0.0.1:1', 2],
     [`http://me:word@127.0.0.1:${await freePort()}`, 2],
   ] as const) {
     const args = ['sync', '--retries', '0', source, 's3://b/r'];
     const none = await run(args, { env: { ...proxied, HTTP_PROXY: wrong, http_proxy: '' } });
     expect([wrong, none.code, none.stderr.includes('word')], none.stderr).toEqual([wrong, code, false]);
+    expect(none.stderr).toMatch(/asked through the proxy|proxy: this is no/);
   }
 
   const made = await certificate('DNS:store.test');
@@ -1222,7 +1285,15 @@ it('knows whom the environment names', async () => {
   for (const here of ['http://localhost:9000', 'http://127.0.0.1', 'http://[::1]:1', 'http://127.1.2.3:5/']) {
     expect([here, await way(here, variables)]).toEqual([here, [undefined, undefined]]);
   }
+  for (const here of ['http://LOCALHOST', 'http://localhost.', 'http://127.1', 'http://127.0.0.1:1/account']) {
+    expect([here, await way(here, variables)]).toEqual([here, [undefined, undefined]]);
+  }
   expect((await way('http://127.0.0.1.example', variables))[0]).toBe('http://p:1');
+  const direct = async (endpoint: string, names: string) =>
+    (await way(endpoint, { http_proxy: 'p:1', https_proxy: 'p:1', no_proxy: names }))[1];
+  expect(await direct('http://s3.test', 'a:80, *.test ,b:81,c')).toBe('a,.test,c');
+  expect(await direct('https://s3.test', 'a:80,b:443,[::2]:443,[::3]:80,::4')).toBe('b,::2,::4');
+  expect(await direct('http://s3.test:9000', 'a:9000,*,10.0.0.0/8,')).toBe('a,*,10.0.0.0/8');
 });
 
 it('brings over and removes what is named, and lists nothing', async () => {

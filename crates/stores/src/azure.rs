@@ -276,7 +276,7 @@ impl Azure {
             key: key.clone(),
             body: Bytes::from_static(b"What does this server check?"),
             headers: vec![(header, sum)],
-            kept: self.client.asked(),
+            kept: self.client.asked(false),
             signing,
             ..Request::default()
         };

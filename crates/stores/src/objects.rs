@@ -94,16 +94,23 @@ pub fn facts_of<'a>(value: impl Fn(&str) -> Option<&'a str>) -> Facts {
         blake3: text("bulkhaulblake3").and_then(digest_of),
         crc64: None,
         token: text("bulkhaulid").map(str::to_owned),
-        said: Vec::new(),
+        ..Facts::default()
     }
 }
 
 /// What an answer says of an object. `metadata`: before the names of what is kept with it.
 pub fn facts_from(answer: &Answer, metadata: &str) -> Facts {
-    Facts {
-        said: said::of(answer, metadata),
-        ..facts_of(|name| answer.header(&format!("{metadata}{name}")))
-    }
+    let facts = facts_of(|name| answer.header(&format!("{metadata}{name}")));
+    // Others may have given our names to something else.
+    let is_ours = |name: &str| match name {
+        "mtime" => facts.mtime.is_some(),
+        "mode" => facts.mode.is_some(),
+        "uid" => facts.uid.is_some(),
+        "gid" => facts.gid.is_some(),
+        name => KEPT.contains(&name),
+    };
+    let (said, untold) = said::of(answer, metadata, is_ours);
+    Facts { said, untold, ..facts }
 }
 
 /// The metadata that keep facts: token, time (as `text` has it), mode, owner, group, BLAKE3, under these names.

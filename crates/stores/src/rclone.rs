@@ -644,7 +644,7 @@ impl Store for Rclone {
         })
     }
 
-    fn copy(&self, origin: &Origin, entry: &Entry, key: &[u8]) -> Result<Option<Entry>, Stopped> {
+    fn copy(&self, origin: &Origin, entry: &Entry, key: &[u8], _aside: bool) -> Result<Option<Entry>, Stopped> {
         if origin.service != "rclone" {
             return Ok(None);
         }

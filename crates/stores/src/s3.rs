@@ -30,7 +30,7 @@ use crate::objects::client::{
 };
 use crate::objects::content::{self, Content};
 use crate::objects::listing::Pages;
-use crate::objects::said::{META, is_of_http};
+use crate::objects::said::{META, is_of_http, is_of_service};
 use crate::objects::upload::Upload;
 use crate::objects::xml::{self, Page};
 use crate::objects::{PROBE, entry, facts_from, metadata, probe_stays, time_text};
@@ -161,8 +161,7 @@ pub fn saying(name: &str) -> Option<Cow<'_, str>> {
     if let Some(other) = name.strip_prefix(META) {
         return Some(Cow::Owned(format!("{METADATA}{other}")));
     }
-    let own = is_of_http(name) || name.starts_with("x-amz-") || name.starts_with("x-goog-");
-    own.then_some(Cow::Borrowed(name))
+    (is_of_http(name) || name.starts_with("x-amz-")).then_some(Cow::Borrowed(name))
 }
 
 /// Before the names of what is kept with an object.
@@ -305,7 +304,7 @@ impl S3 {
             key: key.clone(),
             body: Bytes::from_static(b"What does this server check?"),
             headers,
-            kept: self.client.asked(),
+            kept: self.client.asked(false),
             digest,
             signing,
             ..Request::default()
@@ -533,15 +532,12 @@ impl Store for S3 {
         })
     }
 
-    fn copy(&self, origin: &Origin, entry: &Entry, key: &[u8]) -> Result<Option<Entry>, Stopped> {
+    fn copy(&self, origin: &Origin, entry: &Entry, key: &[u8], aside: bool) -> Result<Option<Entry>, Stopped> {
         if origin.service != self.amazon.service() || entry.size > MOST_COPY_BYTES {
             return Ok(None);
         }
-        let asked = self.client.asked();
-        if asked
-            .iter()
-            .any(|(name, _)| is_of_http(name) || name.starts_with(METADATA))
-        {
+        let asked = self.client.asked(aside);
+        if !asked.iter().all(|(name, _)| is_of_service(name)) {
             // The server would keep what the other object has.
             return Ok(None);
         }

@@ -34,6 +34,10 @@ pub struct Facts {
     pub token: Option<String>,
     /// What is said of it to whoever reads it (`content-type`), and what others keep with it (`meta-NAME`).
     pub said: Vec<(String, String)>,
+    /// Names of what else is said of it, and can't be taken along.
+    pub untold: Vec<String>,
+    /// It is kept as it was: nothing else is said of it.
+    pub aside: bool,
 }
 
 /// One entry, as a listing or a question tells it.
@@ -122,7 +126,7 @@ pub trait Writing {
         0
     }
 
-    /// Names of what is said of it (`Facts::said`) and can't be said there.
+    /// Names of what is said of it ([`Facts::said`], [`Facts::untold`]) and can't be said there.
     fn unsaid(&self) -> Vec<String> {
         Vec::new()
     }
@@ -209,8 +213,8 @@ pub trait Store: Send + Sync {
         None
     }
 
-    /// Copies an object of the same service, if it can; none where it can't.
-    fn copy(&self, _origin: &Origin, _entry: &Entry, _key: &[u8]) -> Result<Option<Entry>, Stopped> {
+    /// Copies an object of the same service, if it can; none where it can't. `aside`: it is kept as it is.
+    fn copy(&self, _origin: &Origin, _entry: &Entry, _key: &[u8], _aside: bool) -> Result<Option<Entry>, Stopped> {
         Ok(None)
     }
 

@@ -57,11 +57,28 @@ export async function accessOf(
 function wayTo(endpoint: string | undefined, variables: Variables): Pick<StoreAccess, 'proxy' | 'direct'> {
   const name = endpoint?.startsWith('http:') ? 'http_proxy' : 'https_proxy';
   const proxy = first(variables[name], variables[name.toUpperCase()]);
+  if (proxy === undefined) return {};
+  const asked = endpoint !== undefined && URL.canParse(endpoint) ? endpoint : 'https://aws';
+  const { hostname, port, protocol } = new URL(asked);
   // Nobody asks this machine through another.
-  const isHere = /^https?:\/\/(localhost|127(\.\d+){3}|\[::1\])(:\d+)?\/?$/.test(endpoint ?? '');
-  if (proxy === undefined || isHere) return {};
-  const direct = first(variables.no_proxy, variables.NO_PROXY);
-  return { proxy: proxy.includes('://') ? proxy : `http://${proxy}`, ...(direct !== undefined && { direct }) };
+  if (/^(localhost\.?|127(\.\d+){3}|0\.0\.0\.0|\[::1\])$/.test(hostname)) return {};
+  const itsPort = port || (protocol === 'http:' ? '80' : '443');
+  const direct = first(variables.no_proxy, variables.NO_PROXY)
+    ?.split(',')
+    .flatMap((given) => directHost(given.trim(), itsPort));
+  return {
+    proxy: proxy.includes('://') ? proxy : `http://${proxy}`,
+    ...(direct !== undefined && { direct: direct.join(',') }),
+  };
+}
+
+/** What `NO_PROXY` names, for a server on this port: a host that has another is none; `*.domain` is `.domain`. */
+function directHost(given: string, port: string): string[] {
+  // An address of IPv6 has colons of its own.
+  const [, host, itsPort] = /^(\[[^\]]*\]|[^:]*):(\d+)$/.exec(given) ?? [given, given];
+  if (itsPort !== undefined && itsPort !== port) return [];
+  const name = host?.replace(/^\*(?=\.)/, '').replace(/^\[(.*)\]$/, '$1');
+  return name ? [name] : [];
 }
 
 /** Of Azure: the variables of its own tools. The key of a credential is the account, its secret that account's key, its token a shared access signature. */

@@ -5,6 +5,7 @@
 //! arrive as they are. What differs between services is a [`Dialect`]. Secrets are in no message: what is shown has no URL and no headers.
 
 use std::borrow::Cow;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -25,6 +26,7 @@ use rustls_platform_verifier::Verifier;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::yield_now;
 
+use crate::objects::said::is_of_service;
 use crate::objects::xml::{self, Page};
 use crate::session::Session;
 use crate::store::{Entry, Facts};
@@ -46,6 +48,11 @@ const LONGEST_ANSWER: u64 = 64 << 20;
 /// Words of our own for a request that nobody has answered.
 const CONNECTION: &str = "connection";
 const CERTIFICATE: &str = "certificate";
+/// The word of S3 for a signature that it does not take.
+const SIGNATURE: &str = "SignatureDoesNotMatch";
+
+/// Behind what may be the proxy's answer.
+const PROXIED: &str = " (asked through the proxy)";
 
 /// The sum of a content that a server checks.
 pub const CRC_HEADER: &str = "x-amz-checksum-crc64nvme";
@@ -270,7 +277,7 @@ fn hint(code: &str) -> Option<&'static str> {
             "somebody else has begun to write this in another way: the server forgets that after a week"
         }
         "AuthenticationFailed" => "look at the name of the account, its key and the clock of this machine",
-        "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "InvalidSecurity" => "look at the key and its secret",
+        "InvalidAccessKeyId" | SIGNATURE | "InvalidSecurity" => "look at the key and its secret",
         "RequestTimeTooSkewed" => "the clock of this machine is wrong",
         "ExpiredToken" | "InvalidToken" | "TokenRefreshRequired" => {
             "the session is over: get new credentials, and run the same again"
@@ -322,7 +329,11 @@ impl Maker {
         };
         let proxy = way.proxy.as_deref().map(Proxy::all).transpose();
         // Its text may hold a password.
-        let proxy = proxy.map_err(|_| Refusal::Usage("proxy: this is no http://HOST:PORT".into()))?;
+        let is_http = |text: &str| text.starts_with("http://") || text.starts_with("https://");
+        let proxy = match proxy {
+            Ok(proxy) if way.proxy.as_deref().is_none_or(is_http) => proxy,
+            _ => return Err(Refusal::Usage("proxy: this is no http://HOST:PORT".into())),
+        };
         let direct = way.direct.as_deref().and_then(NoProxy::from_string);
         Ok(Self {
             tls: tls.with_no_client_auth(),
@@ -384,6 +395,8 @@ pub struct Client {
     pub dialect: Arc<dyn Dialect>,
     /// Why nothing is asked any more.
     hopeless: OnceLock<Wrong>,
+    /// It has taken a signature: one that it does not take is not wrong for our key.
+    trusted: AtomicBool,
 }
 
 /// Refuses what is no endpoint; answers its scheme and host.
@@ -417,6 +430,7 @@ impl Client {
             base,
             dialect,
             hopeless: OnceLock::new(),
+            trusted: AtomicBool::new(false),
         })
     }
 
@@ -431,12 +445,13 @@ impl Client {
         String::from_utf8(percent_decode(key).collect()).ok()
     }
 
-    /// What whoever asked for the job wants said of all that is written.
-    pub fn asked(&self) -> Headers {
+    /// What whoever asked for the job wants said of all that is written. `aside`: of what is kept as it was.
+    pub fn asked(&self, aside: bool) -> Headers {
         let asked = self.session.options.headers.iter();
+        let asked = asked.filter(|(name, _)| !aside || is_of_service(name));
         let named = asked.filter_map(|(name, value)| Some((self.dialect.saying(name)?, value)));
         named
-            .map(|(name, value)| (Cow::Owned(name.into_owned()), value.clone()))
+            .map(|(name, value)| (name.into_owned().into(), value.clone()))
             .collect()
     }
 
@@ -509,7 +524,16 @@ impl Client {
                 return Err(hopeless.clone());
             }
             let wrong = match self.once_by(http, request).await {
-                Ok(answer) => return Ok(answer),
+                Ok(answer) => {
+                    self.trusted.store(true, Ordering::Relaxed);
+                    return Ok(answer);
+                }
+                Err(wrong) if wrong.code == SIGNATURE && self.trusted.load(Ordering::Relaxed) => {
+                    return Err(Wrong {
+                        fate: Fate::Other,
+                        ..wrong
+                    });
+                }
                 Err(wrong) => wrong,
             };
             let useful = match wrong.fate {
@@ -553,11 +577,12 @@ impl Client {
             let body = self.gather(body, likely, expected.max(LONGEST_ANSWER)).await?;
             Ok((parts, body))
         };
+        let proxied = if self.maker.proxy.is_some() { PROXIED } else { "" };
         let lost = |message: String| Wrong {
             fate: Fate::Transient,
             status: 0,
             code: CONNECTION.to_owned(),
-            message,
+            message: format!("{message}{proxied}"),
         };
         let (parts, body) = match tokio::time::timeout(limit, asked).await {
             Err(_) => return Err(lost(format!("no answer in {} s", limit.as_secs()))),
@@ -616,6 +641,9 @@ impl Client {
 
     fn wrong(&self, answer: &Answer, spoken: Option<xml::Spoken>, is_long: bool) -> Wrong {
         let spoken = spoken.unwrap_or_default();
+        // A store says in XML what is wrong, and with it what it calls that.
+        let is_unnamed = spoken.code.is_empty() && self.maker.proxy.is_some();
+        let proxied = if is_unnamed { PROXIED } else { "" };
         let code = if is_long {
             "TooLong".to_owned()
         } else if spoken.code.is_empty() {
@@ -632,7 +660,7 @@ impl Client {
             Fate::Other if answer.status == 200 => Fate::Transient,
             fate => fate,
         };
-        let mut message = spoken.message;
+        let mut message = format!("{}{proxied}", spoken.message);
         if let Some(remark) = self.dialect.remark(&code, answer) {
             message = format!("{message} ({remark})");
         }

@@ -26,82 +26,108 @@ const CONTENT_TYPE: &str = "content-type";
 pub const META: &str = "meta-";
 /// How a body came, which servers may take for how the content is packed.
 const CHUNKED: &str = "aws-chunked";
-/// Beginnings of names by which services are told more of an object: its class, its encryption, who may read it.
-const SERVICES: [&str; 3] = ["x-amz-", "x-ms-", "x-goog-"];
-/// Beginnings of those that say how a request goes, or carry secrets, which nobody may put on a command line.
-const REQUESTS: [&str; 17] = [
-    "x-amz-checksum-",
-    "x-amz-content-sha256",
-    "x-amz-copy-source",
-    "x-amz-date",
-    "x-amz-decoded-",
-    "x-amz-meta-bulkhaul",
-    "x-amz-metadata-directive",
-    "x-amz-sdk-checksum-",
-    "x-amz-security-token",
-    "x-amz-server-side-encryption-customer-",
-    "x-goog-encryption-key",
-    "x-ms-blob-type",
-    "x-ms-content-crc64",
-    "x-ms-date",
-    "x-ms-encryption-key",
-    "x-ms-meta-bulkhaul",
-    "x-ms-version",
+/// How many metadata there are that S3 can't tell.
+const MISSING: &str = "x-amz-missing-meta";
+/// By which a service is told more of an object: its class, its encryption, who may read it. None is a secret, or says how the
+/// request goes; one that ends with a hyphen begins the names of several.
+const SERVICES: [&str; 14] = [
+    "x-amz-acl",
+    "x-amz-grant-",
+    "x-amz-object-lock-",
+    "x-amz-server-side-encryption",
+    "x-amz-server-side-encryption-aws-kms-key-id",
+    "x-amz-server-side-encryption-bucket-key-enabled",
+    "x-amz-server-side-encryption-context",
+    "x-amz-storage-class",
+    "x-amz-website-redirect-location",
+    "x-ms-access-tier",
+    "x-ms-encryption-scope",
+    "x-ms-immutability-policy-",
+    "x-ms-legal-hold",
+    TAGS,
 ];
+const TAGS: &str = "x-ms-tags";
+/// Of S3, which takes them from the other object where it copies within itself.
+pub const TAGGING: &str = "x-amz-tagging";
+/// Before the names of metadata, on the services.
+const METADATA: [&str; 2] = ["x-amz-meta-", "x-ms-meta-"];
+/// Types that are missing among those of others.
+const MORE_TYPES: [(&str, &str); 1] = [("zst", "application/zstd")];
 
 /// Whether HTTP itself has it.
 pub fn is_of_http(name: &str) -> bool {
     HTTP.contains(&name)
 }
 
+/// Whether a service is told something of the object by it, and not of its content.
+pub fn is_of_service(name: &str) -> bool {
+    let mut known = SERVICES.iter().copied();
+    known.any(|of| name == of || of.ends_with('-') && name.starts_with(of))
+}
+
+/// Whether all signatures and servers mean the same by it: no tab, nothing but ASCII.
+fn is_plain(value: &[u8]) -> bool {
+    value.iter().all(|byte| matches!(byte, b' '..=b'~'))
+}
+
 /// Refuses what can't be said of an object.
 pub fn check(headers: &[(String, String)]) -> Result<(), Refusal> {
     for (name, value) in headers {
         let wrong = |why: &str| Err(Refusal::Usage(format!("headers: {name}: {why}")));
-        let begins = |with: &&str| name.starts_with(*with);
-        let is_known = is_of_http(name) || SERVICES.iter().any(begins);
+        let metadata = METADATA.iter().find_map(|before| name.strip_prefix(before));
+        if metadata.is_some_and(|name| KEPT.contains(&name)) {
+            return wrong("this is what bulkhaul itself keeps with an object");
+        }
+        let is_known =
+            is_of_http(name) || is_of_service(name) || name == TAGGING || metadata.is_some_and(|name| !name.is_empty());
         if !is_known || HeaderName::from_bytes(name.as_bytes()).is_err() {
             return wrong(
-                "nothing that is kept with an object: content-type, cache-control, x-amz-storage-class and the like are",
+                "nothing that can be kept with an object: Content-Type, Cache-Control, x-amz-storage-class, x-amz-meta-NAME and the like can",
             );
         }
-        if REQUESTS.iter().any(begins) {
-            return wrong("this says how a request goes, not what is kept with an object");
-        }
-        if HeaderValue::from_str(value).is_err() {
-            return wrong("it has a value that no header has");
+        if !is_plain(value.as_bytes()) {
+            return wrong("its value is not plain ASCII");
         }
     }
     Ok(())
 }
 
-/// What a server says of an object. `metadata`: before the names of what is kept with it.
-pub fn of(answer: &Answer, metadata: &str) -> Vec<(String, String)> {
-    let mut said = Vec::new();
-    for (name, value) in &answer.headers {
-        let (name, Ok(value)) = (name.as_str(), value.to_str()) else {
-            continue;
-        };
-        let other = name.strip_prefix(metadata).filter(|name| !KEPT.contains(name));
-        if let Some(other) = other {
-            said.push((format!("{META}{other}"), value.to_owned()));
-        } else if name == "content-encoding" {
-            let codings: Vec<&str> = value
-                .split(',')
-                .map(str::trim)
-                .filter(|coding| *coding != CHUNKED)
-                .collect();
-            if !codings.is_empty() {
-                said.push((name.to_owned(), codings.join(",")));
+/// What a server says of an object, and names of what can't be taken along. `metadata`: before the names of what is kept with it;
+/// `is_ours`: what of that has its own place.
+pub fn of(answer: &Answer, metadata: &str, is_ours: impl Fn(&str) -> bool) -> (Vec<(String, String)>, Vec<String>) {
+    let (mut said, mut untold): (Vec<(String, String)>, Vec<String>) = (Vec::new(), Vec::new());
+    for name in answer.headers.keys() {
+        let name = name.as_str();
+        let key = match name.strip_prefix(metadata) {
+            Some(other) if is_ours(other) => continue,
+            Some(other) => format!("{META}{other}"),
+            None if is_of_http(name) => name.to_owned(),
+            None if name == MISSING => {
+                untold.push(format!("{META}that S3 does not tell"));
+                continue;
             }
-        } else if is_of_http(name) {
-            said.push((name.to_owned(), value.to_owned()));
+            None => continue,
+        };
+        // Told several times it is a list (RFC 9110, 5.3).
+        let values: Vec<&[u8]> = answer.headers.get_all(name).iter().map(HeaderValue::as_bytes).collect();
+        match str::from_utf8(&values.join(&b", "[..])) {
+            Ok(value) if is_plain(value.as_bytes()) && key != META => said.push((key, value.to_owned())),
+            _ => untold.push(key),
         }
     }
-    said
+    said.retain_mut(|(name, value)| {
+        if name == "content-encoding" {
+            let codings = value.split(',').map(str::trim);
+            let codings: Vec<&str> = codings.filter(|coding| !coding.eq_ignore_ascii_case(CHUNKED)).collect();
+            *value = codings.join(",");
+            return !value.is_empty();
+        }
+        true
+    });
+    (said, untold)
 }
 
-/// The same, and the type of the content, for a key: by its ending, where it is not said.
+/// What is said, and the type of the content, for a key: by its ending, where it is not said.
 pub fn completed(mut said: Vec<(String, String)>, key: &str) -> Vec<(String, String)> {
     let is_said = said.iter().any(|(name, _)| name == CONTENT_TYPE);
     if let (false, Some(kind)) = (is_said, kind_of(key)) {
@@ -111,8 +137,11 @@ pub fn completed(mut said: Vec<(String, String)>, key: &str) -> Vec<(String, Str
 }
 
 fn kind_of(key: &str) -> Option<&'static str> {
-    let name = key.rsplit('/').next()?;
-    mime_guess::from_path(Path::new(name)).first_raw()
+    let name = Path::new(key.rsplit('/').next()?);
+    let ending = name.extension()?.to_str()?.to_ascii_lowercase();
+    let more = MORE_TYPES.iter().find(|(known, _)| *known == ending);
+    more.map(|(_, kind)| *kind)
+        .or_else(|| mime_guess::from_path(name).first_raw())
 }
 
 #[cfg(test)]
@@ -127,23 +156,34 @@ mod tests {
         let mut headers = HeaderMap::new();
         for (name, value) in [
             ("content-type", "text/html"),
-            ("content-encoding", "aws-chunked, gzip"),
+            ("content-encoding", "AWS-chunked, gzip"),
             ("content-length", "5"),
             ("x-amz-meta-mtime", "1.5"),
             ("x-amz-meta-owner-of", "somebody"),
+            ("x-amz-meta-uid", "customer-42"),
+            ("x-amz-meta-tab", "a\tb"),
+            ("x-amz-missing-meta", "1"),
             ("x-amz-id-2", "x"),
+            ("cache-control", "no-store"),
         ] {
             headers.insert(name, HeaderValue::from_static(value));
         }
+        headers.append("cache-control", HeaderValue::from_static("private"));
+        headers.insert("x-amz-meta-letter", HeaderValue::from_bytes("ä".as_bytes()).unwrap());
         let body = Bytes::new();
         let status = 200;
-        let mut said = of(&Answer { status, headers, body }, "x-amz-meta-");
+        let answer = Answer { status, headers, body };
+        let (mut said, mut untold) = of(&answer, "x-amz-meta-", |name| name == "mtime");
         said.sort();
+        untold.sort();
         let pairs = [
+            ("cache-control", "no-store, private"),
             ("content-encoding", "gzip"),
             ("content-type", "text/html"),
             ("meta-owner-of", "somebody"),
+            ("meta-uid", "customer-42"),
         ];
+        assert_eq!(untold, ["meta-letter", "meta-tab", "meta-that S3 does not tell"]);
         assert_eq!(said, pairs.map(|(name, value)| (name.to_owned(), value.to_owned())));
     }
 
@@ -153,6 +193,7 @@ mod tests {
             ("a/b.html", Some("text/html")),
             ("B.JSON", Some("application/json")),
             ("a.tsv.gz", Some("application/gzip")),
+            ("a.tar.ZST", Some("application/zstd")),
             ("a.html/", None),
             ("a.html/b", None),
             (".html", None),
@@ -165,29 +206,38 @@ mod tests {
     }
 
     #[test]
-    fn what_says_how_a_request_goes_is_refused() {
+    fn what_is_kept_with_no_object_is_refused() {
         let checked = |name: &str, value: &str| check(&[(name.to_owned(), value.to_owned())]).is_ok();
         for name in [
             "content-type",
             "expires",
             "x-amz-storage-class",
-            "x-amz-acl",
-            "x-ms-access-tier",
+            "x-amz-grant-read",
+            "x-amz-tagging",
             "x-amz-meta-a",
+            "x-ms-access-tier",
+            "x-ms-meta-a",
         ] {
-            assert!(checked(name, "x"), "{name}");
+            assert!(checked(name, "a b"), "{name}");
         }
         for name in [
             "",
             "host",
             "authorization",
             "x-amz-date",
-            "x-amz-checksum-crc32",
-            "x-amz-a b",
+            "x-amz-mfa",
+            "x-amz-server-side-encryption-customer-key",
+            "x-amz-meta-",
+            "x-amz-meta-a b",
+            "x-amz-meta-mtime",
             "x-amz-meta-bulkhaulid",
+            "x-ms-copy-source-authorization",
+            "x-ms-blob-content-md5",
         ] {
             assert!(!checked(name, "x"), "{name}");
         }
-        assert!(!checked("content-type", "a\nb"));
+        for value in ["a\nb", "a\tb", "ä", "\u{7f}"] {
+            assert!(!checked("content-type", value), "{value:?}");
+        }
     }
 }

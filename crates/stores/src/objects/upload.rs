@@ -107,25 +107,30 @@ impl<'s> Upload<'s> {
 
     fn kept_as(&self, token: &str) -> Headers {
         let known = self.client.dialect.keeping(&self.facts, token);
-        let mut kept: Headers = known
-            .into_iter()
-            .map(|(name, value)| (Cow::Borrowed(name), value))
-            .collect();
+        let mut kept: Headers = known.into_iter().map(|(name, value)| (name.into(), value)).collect();
         for (name, value) in said::completed(self.facts.said.clone(), &self.whole) {
-            let header = self.client.dialect.saying(&name);
-            kept.extend(header.map(|header| (Cow::Owned(header.into_owned()), value)));
+            if let Some(header) = self.place_of(&name) {
+                kept.push((header.into_owned().into(), value));
+            }
         }
-        let asked = self.client.asked();
+        let asked = self.client.asked(self.facts.aside);
         kept.retain(|(name, _)| asked.iter().all(|(other, _)| other != name));
         kept.extend(asked);
         kept
     }
 
+    /// The header by which something is said of it; none: it can't be, or we say something by that.
+    fn place_of<'n>(&self, name: &'n str) -> Option<Cow<'n, str>> {
+        let header = self.client.dialect.saying(name)?;
+        let known = self.client.dialect.keeping(&self.facts, "");
+        known.iter().all(|(ours, _)| *ours != header).then_some(header)
+    }
+
     /// Names of what is said of it and can't be said there.
     pub fn unsaid(&self) -> Vec<String> {
         let names = self.facts.said.iter().map(|(name, _)| name);
-        let unsaid = names.filter(|name| self.client.dialect.saying(name).is_none());
-        unsaid.cloned().collect()
+        let unsaid = names.filter(|name| self.place_of(name).is_none());
+        unsaid.chain(&self.facts.untold).cloned().collect()
     }
 
     /// From now on its sums are kept with it, too.

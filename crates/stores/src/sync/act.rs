@@ -51,6 +51,9 @@ pub struct Deed<'s> {
     pub dry_run: bool,
 }
 
+/// Where a content goes: the store, its key there, whether something has that, and whether it is only kept there as it was.
+type Goal<'g> = (&'g dyn Store, &'g [u8], bool, bool);
+
 /// How often somebody who waits looks whether the job is to stop.
 const GLANCE: Duration = Duration::from_millis(100);
 /// Names that are tried for what is kept beside another.
@@ -199,7 +202,7 @@ impl Deed<'_> {
             .into());
         }
         let earlier = backup.stat(&there.key)?.is_some();
-        self.bring((self.destination, there), (backup, &there.key, earlier), counters)
+        self.bring((self.destination, there), (backup, &there.key, earlier, true), counters)
             .map(drop)
     }
 
@@ -215,7 +218,7 @@ impl Deed<'_> {
                 Some(kept) if kept.size == there.size && kept.changed() == there.changed() => return Ok(()),
                 Some(_) => {}
                 None => {
-                    let to = (self.destination, &name[..], false);
+                    let to = (self.destination, &name[..], false, true);
                     return self.bring((self.destination, &there), to, counters).map(drop);
                 }
             }
@@ -293,27 +296,27 @@ impl Deed<'_> {
     /// Brings a content over; answers what both sides are then.
     fn copy(&self, task: &Task, counters: &Counters) -> Result<(Entry, Entry), Stopped> {
         let source = &task.source;
-        let to = (self.destination, task.target(), task.destination.is_some());
+        let to = (self.destination, task.target(), task.destination.is_some(), false);
         self.bring((self.source, source), to, counters)
     }
 
-    /// Brings a content from one store to another, within the server where it can. The flag: something has the key.
+    /// Brings a content from one store to another, within the server where it can.
     fn bring(
         &self,
         (from, entry): (&dyn Store, &Entry),
-        (to, key, replaces): (&dyn Store, &[u8], bool),
+        (to, key, replaces, aside): Goal<'_>,
         counters: &Counters,
     ) -> Result<(Entry, Entry), Stopped> {
         // What is to be proved has to be seen.
         if self.proof == Proof::Size
             && let Some(origin) = from.origin(&entry.key)
-            && let Some(there) = to.copy(&origin, entry, key)?
+            && let Some(there) = to.copy(&origin, entry, key, aside)?
         {
             return Ok((entry.clone(), there));
         }
         let (mut again, mut damaged) = (0, false);
         loop {
-            let done = self.transfer((from, entry), (to, key, replaces), counters);
+            let done = self.transfer((from, entry), (to, key, replaces, aside), counters);
             let Err(Stopped::Fault(fault)) = &done else { return done };
             if is_damage(fault) && !damaged {
                 damaged = true;
@@ -346,7 +349,7 @@ impl Deed<'_> {
     fn transfer(
         &self,
         (from, entry): (&dyn Store, &Entry),
-        (to, key, replaces): (&dyn Store, &[u8], bool),
+        (to, key, replaces, aside): Goal<'_>,
         counters: &Counters,
     ) -> Result<(Entry, Entry), Stopped> {
         let mut reading = from.read(entry)?;
@@ -357,13 +360,15 @@ impl Deed<'_> {
             blake3: None,
             crc64: None,
             token: None,
+            aside,
             ..known.clone()
         };
         let mut writing = to.write(key, Some(read.size), &facts, replaces)?;
-        for name in writing.unsaid() {
+        let unsaid = writing.unsaid();
+        if !unsaid.is_empty() {
             self.desk.note("unsaid", || {
-                let name = name.replacen(META, "metadata ", 1);
-                let text = format!("its {name} is not kept: the destination has no place for that");
+                let names: Vec<String> = unsaid.iter().map(|name| name.replacen(META, "metadata ", 1)).collect();
+                let text = format!("not kept, because it can't be said there: {}", names.join(", "));
                 (to.path(key), text)
             });
         }
