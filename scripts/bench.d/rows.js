@@ -130,7 +130,8 @@ function packers(name) {
       pigz: packer('pigz', '-6 -p 1'),
       others: [packer('bgzip', '-f', { files: 1 }), packer('crabz', '-I -f bgzf', { files: 1 }), packer('igzip', '-1 --rm')],
       unpigz: packer('pigz', '-d'),
-      unpackers: [packer('gzip', '-d'), packer('igzip', '-d --rm')],
+      // Its threads for reading and writing cost more than they bring where files are small.
+      unpackers: [packer('pigz', '-d -p 1'), packer('gzip', '-d'), packer('igzip', '-d --rm')],
     };
   }
   const together = { together: true };
