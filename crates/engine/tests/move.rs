@@ -353,6 +353,11 @@ impl Way {
     }
 }
 
+/// What is left there unfinished.
+fn unfinished(base: &Path) -> Option<String> {
+    has_staging(base).then(|| format!("something unfinished is left: {:?}", Tree::new(base.to_owned()).names()))
+}
+
 /// A source and a destination in a directory of their own.
 struct Trial {
     base: PathBuf,
@@ -415,7 +420,7 @@ impl Trial {
             .find(|(name, fact)| !now.get(*name).is_some_and(|now| now.same_content(fact)));
         differs
             .map(|(name, _)| format!("{name} differs"))
-            .or_else(|| has_staging(&self.base).then(|| "something unfinished is left".to_owned()))
+            .or_else(|| unfinished(&self.base))
     }
 
     fn clear(self) {

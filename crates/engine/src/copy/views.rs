@@ -100,6 +100,10 @@ pub fn probed<T>(
         Ok(_) | Err(_) => {}
     }
     match sys::remove_directory(directory.as_fd(), made.staging.as_c_str()) {
+        Ok(()) | Err(_) => {}
+    }
+    // Whoever fills it adopts it; closing alone would leave the lock to a child that was just started.
+    match sys::unlock(made.fd.as_fd()) {
         Ok(()) | Err(_) => told,
     }
 }
