@@ -12,10 +12,10 @@ import { Readable, Writable } from 'node:stream';
 import { BulkhaulError, unfit } from './error.js';
 import type { Report } from './events.js';
 import { fromBytes, toBytes } from './names.js';
-import type { StoreRequests } from './native/options.js';
+import type { ObjectHeaders, StoreRequests } from './native/options.js';
 import { type FileEntry, loadStores, type NativeFiles, type NativeFileWriter } from './native.js';
 import { type MaxDelete, record } from './ops/arguments.js';
-import { ASKING, type Asking, accessTo, REQUESTS, STORE } from './ops/places.js';
+import { ASKING, type Asking, accessTo, HEADERS, headersAt, REQUESTS, STORE } from './ops/places.js';
 import { remove } from './ops/remove.js';
 import { removeBelow } from './ops/retain.js';
 import { listStore, syncDir, syncFiles } from './ops/sync.js';
@@ -26,6 +26,8 @@ import { isHere, isUrl, type Located, locate, urlOf } from './stores/urls.js';
 export interface FileSystemOptions extends Asking {
   /** How the store is reached. Default: as `environment` says. */
   store?: StoreSettings;
+  /** What is said of each object that is written: see `syncDir`. Default: its type. */
+  headers?: ObjectHeaders;
   /** How requests go. Default: as `StoreRequests` has it. */
   requests?: StoreRequests;
 }
@@ -70,7 +72,7 @@ export interface Scope {
   recursive?: boolean;
 }
 
-const OPTIONS = record<FileSystemOptions>({ ...ASKING, store: STORE, requests: REQUESTS });
+const OPTIONS = record<FileSystemOptions>({ ...ASKING, store: STORE, headers: HEADERS, requests: REQUESTS });
 
 /**
  * Opens a disk or an object store. `s3://BUCKET/PREFIX`, `gs:`, `az:`, `sftp://HOST/PATH`, `rclone:REMOTE:PATH` and
@@ -161,13 +163,14 @@ export class FileSystem {
   #opened(place: string): Promise<NativeFiles> {
     const known = this.#files.get(place);
     if (known !== undefined) return known;
-    const { store, requests } = this.options;
+    const { store, headers, requests } = this.options;
     const opening = loadStores().then(async (stores) => {
       const access = await accessTo(place, store, this.options);
       try {
         return stores.openFiles({
           place: toBytes(place),
           ...(access && { access }),
+          ...headersAt(place, headers),
           ...(requests && { requests }),
         });
       } catch (error) {
@@ -439,7 +442,7 @@ export class FileSystem {
   }
 
   #brought(source: string, destination: string, recursive: boolean): Promise<Report> {
-    const asked = this.#asked;
+    const asked = { ...this.#asked, ...headersAt(destination, this.options.headers) };
     if (recursive) return syncDir({ source, destination, ...asked }).orThrow();
     const [from, name] = split(source);
     const [to, other] = split(destination.endsWith('/') ? destination + name : destination);

@@ -6,9 +6,9 @@
 import { BulkhaulError } from './error.js';
 import type { Report } from './events.js';
 import type { PathLike } from './names.js';
-import type { StoreRequests } from './native/options.js';
+import type { ObjectHeaders, StoreRequests } from './native/options.js';
 import { each, type Fields, type JobOptions, path, record, text } from './ops/arguments.js';
-import { ASKING, type Asking, placeText, REQUESTS, STORE } from './ops/places.js';
+import { ASKING, type Asking, HEADERS, headersAt, placeText, REQUESTS, STORE } from './ops/places.js';
 import { type SyncFilesOptions, syncFiles } from './ops/sync.js';
 import type { StoreSettings } from './stores/access.js';
 import { isUrl, locate, urlOf } from './stores/urls.js';
@@ -45,6 +45,8 @@ export interface Validation {
 export interface PairOptions extends Asking {
   /** How stores are reached. Default: as `environment` says. */
   store?: StoreSettings;
+  /** What is said of each object that is written: see `syncDir`. Default: its type. */
+  headers?: ObjectHeaders;
   /** How requests go. Default: as `StoreRequests` has it. */
   requests?: StoreRequests;
   /** What tells two files apart: see `syncFiles`. Default `mtime`. */
@@ -58,6 +60,7 @@ export interface PairOptions extends Asking {
 const FIELDS: Fields<Omit<PairOptions, 'signal'>> = {
   ...ASKING,
   store: STORE,
+  headers: HEADERS,
   requests: REQUESTS,
   compare: text,
   verify: text,
@@ -150,7 +153,10 @@ async function done(
   return placed.map(({ outcome }) => outcome);
 }
 
-async function one(group: readonly Placed[], options: Partial<SyncFilesOptions>): Promise<Report | undefined> {
+async function one(
+  group: readonly Placed[],
+  { headers, ...options }: Partial<SyncFilesOptions>,
+): Promise<Report | undefined> {
   const [{ source, destination } = { source: ['', ''], destination: ['', ''] }] = group;
   // By the name in the destination, and by the paths that errors tell.
   const known = new Map<string, Placed[]>();
@@ -160,7 +166,8 @@ async function one(group: readonly Placed[], options: Partial<SyncFilesOptions>)
       add(known, isUrl(at) ? urlOf({ store: at, key: name }) : `${slashed(at)}${name}`, pair);
   }
   const names = group.map(({ source, destination }) => ({ from: source[1], to: destination[1] }));
-  const job = syncFiles({ ...options, source: source[0], destination: destination[0], add: names, entries: true });
+  const places = { source: source[0], destination: destination[0] };
+  const job = syncFiles({ ...options, ...headersAt(destination[0], headers), ...places, add: names, entries: true });
   for await (const event of job) {
     if (event.type !== 'entry' && event.type !== 'error') continue;
     for (const { outcome } of known.get(event.path) ?? []) {

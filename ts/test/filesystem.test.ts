@@ -94,6 +94,35 @@ describe('a place', () => {
     }
   }, 60_000);
 
+  it('says of all that it writes in a store what is to be said, and of nothing on a disk', async () => {
+    const server = await s3();
+    const [tree, back, headers] = [scratch(), scratch(), { 'Cache-Control': 'no-store' }];
+    for (const name of ['a.html', 'b']) writeFileSync(join(tree, name), name);
+    const settings = { environment: server.env, headers, requests: REQUESTS };
+    const files = filesystem('s3://b', settings);
+    await files.put(tree, 'all', { recursive: true });
+    await files.put(join(tree, 'b'), 'one');
+    await files.cp('one', 'copy');
+    await pipeline(Readable.from(['x']), files.open('written', 'w'));
+    const pairs = [
+      { from: join(tree, 'b'), to: 's3://b/pair' },
+      { from: 's3://b/all/a.html', to: join(back, 'pair') },
+    ];
+    expect((await copyPairs(pairs, settings)).map(({ outcome }) => outcome)).toEqual(['added', 'added']);
+    const said = [...server.objects].map(([key, { headers }]) => [key, headers['cache-control']]);
+    expect(said.sort()).toEqual(
+      ['all/a.html', 'all/b', 'copy', 'one', 'pair', 'written'].map((key) => [key, 'no-store']),
+    );
+    expect(server.objects.get('all/a.html')?.headers['content-type']).toBe('text/html');
+    await files.get('all', join(back, 'all'), { recursive: true });
+    await files.get('one', join(back, 'one'));
+    const texts = ['all/a.html', 'one', 'pair'].map((name) => readFileSync(join(back, name), 'utf8'));
+    expect(texts).toEqual(['a.html', 'b', 'a.html']);
+    await expect(filesystem(back, { headers }).ls()).resolves.toHaveLength(3);
+    const wrong = filesystem('s3://b', { ...settings, headers: { Host: 'x' } });
+    await expect(wrong.put(join(tree, 'b'), 'y')).rejects.toMatchObject({ code: 'USAGE' });
+  });
+
   it('has large contents in parts, and none that broke off', async () => {
     const server = await s3();
     const files = filesystem('s3://b', { environment: server.env, requests: REQUESTS });

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use crate::files::FilesOptions;
 use bulkhaul_engine::compare::options::{Content, DiffForm};
 use bulkhaul_job::options::{Filter, JsLimits, choice, filter, max_delete, paths, resources, seconds};
-use bulkhaul_stores::objects::client::Way;
+use bulkhaul_stores::objects::client::{Headers, Way};
 use bulkhaul_stores::prune::{self, Rule, Stays};
 use bulkhaul_stores::s3::Config;
 use bulkhaul_stores::session::{Retry, SessionOptions};
@@ -40,7 +40,6 @@ pub struct StoreRequests {
     pub retries: Option<u32>,
     pub backoff: Option<f64>,
     pub jitter: Option<f64>,
-    pub headers: Option<HashMap<String, String>>,
 }
 
 /// A key, and the one that it has in the destination.
@@ -84,6 +83,7 @@ pub struct SyncOptions {
     pub destination: Buffer,
     pub source_access: Option<StoreAccess>,
     pub destination_access: Option<StoreAccess>,
+    pub headers: Option<HashMap<String, String>>,
     pub requests: Option<StoreRequests>,
     pub compare: Option<String>,
     pub conflict: Option<String>,
@@ -202,17 +202,20 @@ fn access(given: Option<StoreAccess>) -> Result<Config, String> {
             proxy: given.proxy,
             direct: given.direct,
         },
+        headers: Headers::new(),
     })
 }
 
-/// In an order of their own, so that the same are the same; the names of headers have no case.
-fn headers(given: HashMap<String, String>) -> Vec<(String, String)> {
-    let named = given
-        .into_iter()
-        .map(|(name, value)| (name.to_ascii_lowercase(), value));
-    let mut headers: Vec<(String, String)> = named.collect();
+/// The same of a place where something is written. The names of headers have no case.
+fn written(given: Option<StoreAccess>, headers: Option<HashMap<String, String>>) -> Result<Config, String> {
+    let named = headers.unwrap_or_default().into_iter();
+    let mut headers: Headers = named.map(|(name, value)| (name.to_ascii_lowercase(), value)).collect();
+    // A map has no order, and the same is to be the same.
     headers.sort();
-    headers
+    Ok(Config {
+        headers,
+        ..access(given)?
+    })
 }
 
 fn requests(given: Option<StoreRequests>) -> Result<SessionOptions, String> {
@@ -230,7 +233,6 @@ fn requests(given: Option<StoreRequests>) -> Result<SessionOptions, String> {
             backoff: given.backoff.unwrap_or(default.retry.backoff),
             jitter: given.jitter.unwrap_or(default.retry.jitter),
         },
-        headers: headers(given.headers.unwrap_or_default()),
     })
 }
 
@@ -280,7 +282,7 @@ pub fn sync_options(given: SyncOptions) -> Result<sync::SyncOptions, String> {
         source: given.source.into(),
         destination: given.destination.into(),
         source_config: access(given.source_access)?,
-        destination_config: access(given.destination_access)?,
+        destination_config: written(given.destination_access, given.headers)?,
         compare: choice("compare", given.compare.as_deref(), customary, &compare)?,
         conflict: choice("conflict", given.conflict.as_deref(), Conflict::Source, &conflict)?,
         proof: choice("verify", given.verify.as_deref(), Proof::Size, &proof)?,
@@ -395,7 +397,7 @@ pub fn prune_options(given: PruneOptions) -> Result<prune::PruneOptions, String>
 pub fn files_options(given: FilesOptions) -> Result<files::FilesOptions, String> {
     Ok(files::FilesOptions {
         place: given.place.into(),
-        config: access(given.access)?,
+        config: written(given.access, given.headers)?,
         session: requests(given.requests)?,
     })
 }

@@ -1,6 +1,7 @@
 //! A store, file by file: the classes `Files`, `FileReader` and `FileWriter`. Each call runs on a thread of its own, and its
 //! promise settles from there.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use bulkhaul_engine::error::Failure;
@@ -19,6 +20,7 @@ use crate::convert::StoreRequests;
 pub struct FilesOptions {
     pub place: Buffer,
     pub access: Option<StoreAccess>,
+    pub headers: Option<HashMap<String, String>>,
     pub requests: Option<StoreRequests>,
 }
 

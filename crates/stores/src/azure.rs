@@ -8,7 +8,6 @@
 
 mod upload;
 
-use std::borrow::Cow;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use base64::Engine as _;
@@ -23,11 +22,11 @@ use object_store::azure::{AzureAccessKey, AzureAuthorizer, AzureCredential, spli
 
 use self::upload::Blocks;
 use crate::objects::client::{
-    Answer, Built, Client, Dialect, Fate, Request, Signing, Wrong, endpoint_of, fault, put_header,
+    Answer, Built, Client, Dialect, Fate, Headers, Request, Signing, Wrong, endpoint_of, fault, put_header,
 };
 use crate::objects::content::{self, Content};
 use crate::objects::listing::Pages;
-use crate::objects::said::{META, is_of_http};
+use crate::objects::said::{META, is_among, is_of_http};
 use crate::objects::upload::Upload;
 use crate::objects::xml::{self, Page};
 use crate::objects::{PROBE, date_text, entry, facts_from, metadata, probe_stays};
@@ -45,33 +44,31 @@ const VERSION: &str = "2023-11-03";
 const CRC_HEADER: &str = "x-ms-content-crc64";
 /// The same for a server that does not know that.
 const MD5_HEADER: &str = "content-md5";
-/// Names of what is kept with a blob.
-const KEPT: [&str; 6] = [
-    "x-ms-meta-bulkhaulid",
-    "x-ms-meta-mtime",
-    "x-ms-meta-mode",
-    "x-ms-meta-uid",
-    "x-ms-meta-gid",
-    "x-ms-meta-bulkhaulblake3",
-];
-
 /// Before the names of what is kept with a blob.
 const METADATA: &str = "x-ms-meta-";
+/// What else Azure is told of a blob. None of it is a secret, or says how a request goes.
+const TOLD: [&str; 5] = [
+    "x-ms-access-tier",
+    "x-ms-encryption-scope",
+    "x-ms-immutability-policy-",
+    "x-ms-legal-hold",
+    "x-ms-tags",
+];
 
 /// The header by which something is said of a blob; none: it can't be said here.
-pub fn saying(name: &str) -> Option<Cow<'_, str>> {
-    if let Some(other) = name.strip_prefix(META) {
+pub fn saying(name: &str) -> Option<String> {
+    let metadata = name.strip_prefix(META).or_else(|| name.strip_prefix(METADATA));
+    if let Some(name) = metadata {
         // Names are those of C# (Azure, naming of metadata).
-        let mut letters = other.bytes();
-        let is_first = |byte: u8| byte.is_ascii_alphabetic() || byte == b'_';
+        let is_first = |letter: char| letter.is_ascii_alphabetic() || letter == '_';
         let is_name =
-            letters.next().is_some_and(is_first) && letters.all(|byte| is_first(byte) || byte.is_ascii_digit());
-        return is_name.then(|| Cow::Owned(format!("{METADATA}{other}")));
+            name.starts_with(is_first) && name.chars().all(|letter| is_first(letter) || letter.is_ascii_digit());
+        return is_name.then(|| format!("{METADATA}{name}"));
     }
     match name {
         "expires" => None,
-        name if is_of_http(name) => Some(Cow::Owned(format!("x-ms-blob-{name}"))),
-        name => name.starts_with("x-ms-").then_some(Cow::Borrowed(name)),
+        name if is_of_http(name) => Some(format!("x-ms-blob-{name}")),
+        name => is_among(&TOLD, name).then(|| name.to_owned()),
     }
 }
 
@@ -130,11 +127,11 @@ impl Dialect for Blobs {
         entry(key, answer, size, facts_from(answer, METADATA))
     }
 
-    fn keeping(&self, facts: &Facts, token: &str) -> Vec<(&'static str, String)> {
-        metadata(KEPT, facts, token, date_text)
+    fn keeping(&self, facts: &Facts, token: &str) -> Headers {
+        metadata(METADATA, facts, token, date_text)
     }
 
-    fn saying<'n>(&self, name: &'n str) -> Option<Cow<'n, str>> {
+    fn saying(&self, name: &str) -> Option<String> {
         saying(name)
     }
 
@@ -237,7 +234,7 @@ impl Azure {
             container: container.to_owned(),
         };
         let base = format!("{endpoint}/{container}/");
-        let client = Client::new(session, base, &config.way, Arc::new(dialect))?;
+        let client = Client::new(session, base, (&config.way, &config.headers), Arc::new(dialect))?;
         Ok(Self {
             session: Arc::clone(session),
             client: Arc::new(client),
@@ -276,7 +273,7 @@ impl Azure {
             key: key.clone(),
             body: Bytes::from_static(b"What does this server check?"),
             headers: vec![(header, sum)],
-            kept: self.client.asked(false),
+            kept: self.client.asked(false).to_vec(),
             signing,
             ..Request::default()
         };

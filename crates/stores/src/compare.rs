@@ -114,7 +114,7 @@ struct Compare {
 impl Work for Compare {
     fn run(self: Box<Self>, desk: &Arc<Desk>) -> Result<Report, Refusal> {
         let options = &self.options;
-        let session = Session::open(options.session.clone(), Arc::clone(&desk.cancel))?;
+        let session = Session::open(options.session, Arc::clone(&desk.cancel))?;
         let local = LocalOptions {
             filter: options.filter.clone(),
             one_file_system: options.one_file_system,

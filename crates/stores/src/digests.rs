@@ -50,7 +50,7 @@ pub fn verify(mut options: VerifyOptions, reach: Reach) -> Result<Job, Refusal> 
 }
 
 fn open(place: &Location, reach: &Reach, desk: &Arc<Desk>) -> Result<Box<dyn Ground>, Refusal> {
-    let session = Session::open(reach.session.clone(), Arc::clone(&desk.cancel))?;
+    let session = Session::open(reach.session, Arc::clone(&desk.cancel))?;
     let store = place.open(&session, Side::Source, &reach.config, &LocalOptions::default())?;
     Ok(Box::new(Kept(store)))
 }

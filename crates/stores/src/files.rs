@@ -40,8 +40,8 @@ impl Files {
     /// Checks the options; asks nothing yet.
     pub fn open(options: &FilesOptions) -> Result<Self, Refusal> {
         let place = Location::parse(&options.place)?;
-        place.says(&options.session.headers)?;
-        let session = Session::open(options.session.clone(), Arc::new(Cancel::default()))?;
+        place.says(&options.config.headers)?;
+        let session = Session::open(options.session, Arc::new(Cancel::default()))?;
         let store = place.open(&session, Side::Source, &options.config, &LocalOptions::default())?;
         Ok(Self { session, store })
     }

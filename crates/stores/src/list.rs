@@ -88,7 +88,7 @@ impl List {
 impl Work for List {
     fn run(self: Box<Self>, desk: &Arc<Desk>) -> Result<Report, Refusal> {
         let options = &self.options;
-        let session = Session::open(options.session.clone(), Arc::clone(&desk.cancel))?;
+        let session = Session::open(options.session, Arc::clone(&desk.cancel))?;
         let store = self
             .place
             .open(&session, Side::Source, &options.config, &LocalOptions::default())?;

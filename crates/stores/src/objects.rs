@@ -26,7 +26,7 @@ use bulkhaul_formats::digest::Digest;
 use bulkhaul_sys::Time;
 use chrono::DateTime;
 
-use self::client::Answer;
+use self::client::{Answer, Headers};
 use crate::store::{Entry, Facts, Gone, Store};
 
 /// Names of what is kept with an object: token, time, mode, owner, group, BLAKE3.
@@ -98,9 +98,9 @@ pub fn facts_of<'a>(value: impl Fn(&str) -> Option<&'a str>) -> Facts {
     }
 }
 
-/// What an answer says of an object. `metadata`: before the names of what is kept with it.
-pub fn facts_from(answer: &Answer, metadata: &str) -> Facts {
-    let facts = facts_of(|name| answer.header(&format!("{metadata}{name}")));
+/// What an answer says of an object. `before` the names of metadata.
+pub fn facts_from(answer: &Answer, before: &str) -> Facts {
+    let facts = facts_of(|name| answer.header(&format!("{before}{name}")));
     // Others may have given our names to something else.
     let is_ours = |name: &str| match name {
         "mtime" => facts.mtime.is_some(),
@@ -109,18 +109,13 @@ pub fn facts_from(answer: &Answer, metadata: &str) -> Facts {
         "gid" => facts.gid.is_some(),
         name => KEPT.contains(&name),
     };
-    let (said, untold) = said::of(answer, metadata, is_ours);
+    let (said, untold) = said::of(answer, before, is_ours);
     Facts { said, untold, ..facts }
 }
 
-/// The metadata that keep facts: token, time (as `text` has it), mode, owner, group, BLAKE3, under these names.
-pub fn metadata(
-    names: [&'static str; 6],
-    facts: &Facts,
-    token: &str,
-    text: fn(Time) -> String,
-) -> Vec<(&'static str, String)> {
-    let [id, mtime, mode, uid, gid, blake3] = names;
+/// The metadata that keep facts, as headers: `before` their names; times as `text` has them.
+pub fn metadata(before: &str, facts: &Facts, token: &str, text: fn(Time) -> String) -> Headers {
+    let [id, mtime, mode, uid, gid, blake3] = KEPT.map(|name| format!("{before}{name}"));
     let mut kept = vec![(id, token.to_owned())];
     kept.extend(facts.mtime.map(|time| (mtime, text(time))));
     kept.extend(facts.mode.map(|bits| (mode, format!("100{bits:03o}"))));

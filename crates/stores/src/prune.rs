@@ -99,7 +99,7 @@ struct Prune {
 
 impl Work for Prune {
     fn run(self: Box<Self>, desk: &Arc<Desk>) -> Result<Report, Refusal> {
-        let session = Session::open(self.options.session.clone(), Arc::clone(&desk.cancel))?;
+        let session = Session::open(self.options.session, Arc::clone(&desk.cancel))?;
         let local = LocalOptions {
             spill_directory: self.options.spill_directory.clone(),
             ..LocalOptions::default()

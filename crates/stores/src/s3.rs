@@ -8,7 +8,6 @@
 
 mod upload;
 
-use std::borrow::Cow;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use base64::Engine as _;
@@ -25,12 +24,12 @@ use percent_encoding::utf8_percent_encode;
 
 use self::upload::Parts;
 use crate::objects::client::{
-    Answer, Built, CRC_HEADER, Client, Dialect, Fate, PATH, Request, Signing, Way, Wrong, crc_of, crc_text,
+    Answer, Built, CRC_HEADER, Client, Dialect, Fate, Headers, PATH, Request, Signing, Way, Wrong, crc_of, crc_text,
     endpoint_of, fault, put_header,
 };
 use crate::objects::content::{self, Content};
 use crate::objects::listing::Pages;
-use crate::objects::said::{META, is_of_http, is_of_service};
+use crate::objects::said::{META, is_among, is_of_http};
 use crate::objects::upload::Upload;
 use crate::objects::xml::{self, Page};
 use crate::objects::{PROBE, entry, facts_from, metadata, probe_stays, time_text};
@@ -59,6 +58,8 @@ pub struct Config {
     pub path_style: Option<bool>,
     /// The way there.
     pub way: Way,
+    /// What is said of each object that is written there: names of headers, in small letters, and values.
+    pub headers: Headers,
 }
 
 /// How S3 is spoken to.
@@ -139,11 +140,11 @@ impl Dialect for Amazon {
         entry(key, answer, size, facts)
     }
 
-    fn keeping(&self, facts: &Facts, token: &str) -> Vec<(&'static str, String)> {
-        metadata(KEPT, facts, token, time_text)
+    fn keeping(&self, facts: &Facts, token: &str) -> Headers {
+        metadata(METADATA, facts, token, time_text)
     }
 
-    fn saying<'n>(&self, name: &'n str) -> Option<Cow<'n, str>> {
+    fn saying(&self, name: &str) -> Option<String> {
         saying(name)
     }
 
@@ -157,23 +158,28 @@ impl Dialect for Amazon {
 }
 
 /// The header by which something is said of an object; none: it can't be said here.
-pub fn saying(name: &str) -> Option<Cow<'_, str>> {
+pub fn saying(name: &str) -> Option<String> {
     if let Some(other) = name.strip_prefix(META) {
-        return Some(Cow::Owned(format!("{METADATA}{other}")));
+        return Some(format!("{METADATA}{other}"));
     }
-    (is_of_http(name) || name.starts_with("x-amz-")).then_some(Cow::Borrowed(name))
+    let is_metadata = name.strip_prefix(METADATA).is_some_and(|name| !name.is_empty());
+    (is_metadata || is_of_http(name) || is_among(&TOLD, name)).then(|| name.to_owned())
 }
 
 /// Before the names of what is kept with an object.
 const METADATA: &str = "x-amz-meta-";
-/// Names of what is kept with an object.
-const KEPT: [&str; 6] = [
-    "x-amz-meta-bulkhaulid",
-    "x-amz-meta-mtime",
-    "x-amz-meta-mode",
-    "x-amz-meta-uid",
-    "x-amz-meta-gid",
-    "x-amz-meta-bulkhaulblake3",
+/// What else S3 is told of an object. None of it is a secret, or says how a request goes.
+const TOLD: [&str; 10] = [
+    "x-amz-acl",
+    "x-amz-grant-",
+    "x-amz-object-lock-",
+    "x-amz-server-side-encryption",
+    "x-amz-server-side-encryption-aws-kms-key-id",
+    "x-amz-server-side-encryption-bucket-key-enabled",
+    "x-amz-server-side-encryption-context",
+    "x-amz-storage-class",
+    "x-amz-tagging",
+    "x-amz-website-redirect-location",
 ];
 
 /// What a server checks of what it is sent.
@@ -259,7 +265,7 @@ impl S3 {
             unpacks: scheme == "gs",
         });
         let dialect: Arc<dyn Dialect> = Arc::clone(&amazon) as Arc<dyn Dialect>;
-        let client = Client::new(session, base, &config.way, dialect)?;
+        let client = Client::new(session, base, (&config.way, &config.headers), dialect)?;
         Ok(Self {
             session: Arc::clone(session),
             client: Arc::new(client),
@@ -304,7 +310,7 @@ impl S3 {
             key: key.clone(),
             body: Bytes::from_static(b"What does this server check?"),
             headers,
-            kept: self.client.asked(false),
+            kept: self.client.asked(false).to_vec(),
             digest,
             signing,
             ..Request::default()
@@ -537,8 +543,8 @@ impl Store for S3 {
             return Ok(None);
         }
         let asked = self.client.asked(aside);
-        if !asked.iter().all(|(name, _)| is_of_service(name)) {
-            // The server would keep what the other object has.
+        if asked.len() > self.client.asked(true).len() {
+            // Of the content the server would keep what the other object has.
             return Ok(None);
         }
         let whole = self.key(Operation::Create, key)?;
@@ -551,7 +557,7 @@ impl Store for S3 {
             method: Method::PUT,
             key: whole.clone(),
             headers,
-            kept: asked,
+            kept: asked.to_vec(),
             ..Request::default()
         };
         match self.client.ask(&request)? {
@@ -689,12 +695,12 @@ mod tests {
     #[test]
     fn an_upload_of_which_something_else_is_said_is_another() {
         let manner = |headers: &[(String, String)], facts: &Facts| {
-            let options = SessionOptions {
+            let session = Session::open(SessionOptions::default(), Arc::default()).unwrap();
+            let config = Config {
                 headers: headers.to_vec(),
-                ..SessionOptions::default()
+                ..Config::default()
             };
-            let session = Session::open(options, Arc::default()).unwrap();
-            let store = S3::new(&session, &Config::default(), ("s3", "bucket", ""), Side::Source).unwrap();
+            let store = S3::new(&session, &config, ("s3", "bucket", ""), Side::Source).unwrap();
             let names = ("a".to_owned(), &b"a"[..]);
             let upload = Upload::begin(&session, &store.client, Side::Source, names, facts, Signing::Crc);
             upload.note("", 1, 1, "crc").manner

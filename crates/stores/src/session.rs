@@ -88,7 +88,7 @@ impl Retry {
 }
 
 /// How the stores of a job are used.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct SessionOptions {
     /// Bytes of the parts in flight together.
     pub memory: u64,
@@ -96,8 +96,6 @@ pub struct SessionOptions {
     pub part: u64,
     /// Trying again.
     pub retry: Retry,
-    /// What is said of each object that is written: names of headers, in small letters, and values.
-    pub headers: Vec<(String, String)>,
 }
 
 impl Default for SessionOptions {
@@ -106,7 +104,6 @@ impl Default for SessionOptions {
             memory: MEMORY_BYTES,
             part: PART_BYTES,
             retry: Retry::default(),
-            headers: Vec::new(),
         }
     }
 }

@@ -91,7 +91,7 @@ struct Rack {
 
 impl Rack {
     fn open(place: &Location, reach: &Reach, side: Side, desk: &Arc<Desk>) -> Result<Self, Refusal> {
-        let session = Session::open(reach.session.clone(), Arc::clone(&desk.cancel))?;
+        let session = Session::open(reach.session, Arc::clone(&desk.cancel))?;
         let store = place.open(&session, side, &reach.config, &LocalOptions::default())?;
         Ok(Self {
             session,

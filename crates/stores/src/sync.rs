@@ -59,7 +59,7 @@ pub fn job(options: SyncOptions) -> Result<Job, Refusal> {
     if let ([Location::Local(_), Location::Local(_)], None) = (&places, &options.names) {
         return Err(Refusal::Usage("both places are paths: copy does that".into()));
     }
-    places[1].says(&options.session.headers)?;
+    places[1].says(&options.destination_config.headers)?;
     let backup = options.backup.as_deref().map(Location::parse).transpose()?;
     let [from, to] = [
         (&options.source[..], &places[0], &options.source_config),
@@ -102,7 +102,7 @@ struct Sync {
 impl Work for Sync {
     fn run(self: Box<Self>, desk: &Arc<Desk>) -> Result<Report, Refusal> {
         let options = &self.options;
-        let session = Session::open(options.session.clone(), Arc::clone(&desk.cancel))?;
+        let session = Session::open(options.session, Arc::clone(&desk.cancel))?;
         if let Some(path) = options.uploads.as_ref().filter(|_| !options.dry_run) {
             session.remember(Uploads::open(path)?);
         }

@@ -36,7 +36,19 @@ const PASSING = [
   ...['program', 'version'],
 ];
 /** Options that say how fast it goes, not what is done. */
-const PACE = ['jobs', 'limits', 'nice', 'ionice', 'workers', 'hosts', 'slurm', 'hostProgram', 'parts', 'patience'];
+const PACE = [
+  'jobs',
+  'limits',
+  'nice',
+  'ionice',
+  'requests',
+  'workers',
+  'hosts',
+  'slurm',
+  'hostProgram',
+  'parts',
+  'patience',
+];
 /** Options whose values are paths, or hold some. */
 const PATHS = [
   'path',
@@ -74,11 +86,7 @@ export async function identify(
   directory: string,
   options: Record<string, unknown>,
 ): Promise<string> {
-  const { requests, ...others } = options;
-  // How requests go is pace, too; what they say of objects is not.
-  const { headers } = (requests ?? {}) as { headers?: unknown };
-  const said = headers === undefined ? others : { ...others, headers };
-  const asked = Object.entries(said).filter(([name]) => !PACE.includes(name));
+  const asked = Object.entries(options).filter(([name]) => !PACE.includes(name));
   // Only such rules are about paths from where the command was given.
   const where = (options.filter as { style?: string } | undefined)?.style === 'fnmatch' ? directory : '';
   const text = JSON.stringify([operation, where, asked]);

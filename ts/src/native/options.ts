@@ -575,6 +575,9 @@ export interface StoreAccess {
   direct?: string;
 }
 
+/** Headers that are kept with objects, by their names. */
+export type ObjectHeaders = Readonly<Record<string, string>>;
+
 /** How requests to a store go. */
 export interface StoreRequests {
   /** Bytes of the parts in flight together. Default 64 MiB, or one part. */
@@ -587,8 +590,6 @@ export interface StoreRequests {
   backoff?: number;
   /** How much of each pause, from none (0) to as many seconds again (1), chance adds at most. Default 0.1. */
   jitter?: number;
-  /** What is said of each object that is written, by names of headers: `content-type`, `cache-control`, `x-amz-storage-class`, `x-amz-meta-NAME`. Default: the type, by the ending of the name, and what the object that it is a copy of has. */
-  headers?: Readonly<Record<string, string>>;
 }
 
 export interface NativeSyncOptions extends Resources, DeletionLimit {
@@ -600,6 +601,8 @@ export interface NativeSyncOptions extends Resources, DeletionLimit {
   sourceAccess?: StoreAccess;
   /** How the store of the destination is reached. Default: the same. */
   destinationAccess?: StoreAccess;
+  /** What is said of each object that is written, by names of headers: `content-type`, `cache-control`, `x-amz-storage-class`, `x-amz-meta-NAME`. Default: the type, by the ending of the name, and what the object that it is a copy of has. */
+  headers?: ObjectHeaders;
   /** How requests go. Default: as `StoreRequests` has it. */
   requests?: StoreRequests;
   /** How two entries of one key are told apart: by `size`; `mtime`, size and last change; `checksum`; `state`, what the state file says that both were. Default: `state` where there is such a file, else `mtime`. */
@@ -736,6 +739,8 @@ export interface NativeFilesOptions {
   place: PathBytes;
   /** How its store is reached. Default: as AWS is, without a signature. */
   access?: StoreAccess;
+  /** What is said of each object that is written: see `NativeSyncOptions`. Default: the type, by the ending of the name. */
+  headers?: ObjectHeaders;
   /** How requests go. Default: as `StoreRequests` has it. */
   requests?: StoreRequests;
 }

@@ -4,7 +4,7 @@
  * Comes in: what a caller gave; goes out: checks of it, and access in the addon's form.
  */
 import { fromBytes, type PathLike } from '../names.js';
-import type { StoreAccess, StoreRequests } from '../native/options.js';
+import type { ObjectHeaders, StoreAccess, StoreRequests } from '../native/options.js';
 import { accessOf, type Credentials, type StoreSettings } from '../stores/access.js';
 import { isHere, isUrl, serviceOf } from '../stores/urls.js';
 import {
@@ -43,12 +43,11 @@ const CREDENTIALS = record<Credentials>({ key: text, secret: text, token: text }
 export const REQUESTS = record<StoreRequests>({
   ...{ memory: size, chunkSize: size },
   ...{ retries: count, backoff: rate, jitter: rate },
-  headers: is('an object of values by the names of headers', isHeaders),
 });
-
-function isHeaders(value: unknown): boolean {
-  return isRecord(value) && Object.values(value).every((each) => typeof each === 'string');
-}
+export const HEADERS = is(
+  'an object of values by the names of headers',
+  (value) => isRecord(value) && Object.values(value).every((each) => typeof each === 'string'),
+);
 
 /** Fields of `Asking`. */
 export const ASKING: Fields<Asking> = { credentials: CREDENTIALS, environment: ENVIRONMENT };
@@ -87,6 +86,11 @@ export async function accessTo(
 ): Promise<StoreAccess | undefined> {
   const service = serviceOf(place);
   return service && accessOf(service, store ?? {}, environment, credentials);
+}
+
+/** Headers for what is written at a place, where that can keep some. */
+export function headersAt(place: string, headers: ObjectHeaders | undefined): { headers?: ObjectHeaders } {
+  return headers !== undefined && serviceOf(place) ? { headers } : {};
 }
 
 /** Settings with the server that they lead to, wherever that was said: another server is another job. */

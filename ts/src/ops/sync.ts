@@ -37,7 +37,7 @@ import {
   text,
 } from './arguments.js';
 import { begin, type Job, journalFor, type Prepared, prepared } from './job.js';
-import { ASKING, type Asking, accessTo, placeText, REQUESTS, STORE, settled, wholePlace } from './places.js';
+import { ASKING, type Asking, accessTo, HEADERS, placeText, REQUESTS, STORE, settled, wholePlace } from './places.js';
 
 /** Where `incrementalSync` remembers. */
 export interface Remembered {
@@ -103,6 +103,7 @@ const FIELDS: Fields<SyncOptions> = {
   sourceStore: STORE,
   ...ASKING,
   sourceCredentials: ASKING.credentials,
+  headers: HEADERS,
   requests: REQUESTS,
   compare: text,
   conflict: text,
@@ -161,7 +162,7 @@ const FILES_OPTIONS = record<SyncFilesOptions>(
 /** Options that two paths have no use for: they are copied as `copy` does it. */
 const STORES_ONLY = [
   ...(['newerThan', 'olderThan', 'minSize', 'maxSize', 'partition'] as const),
-  ...(['backup', 'batchSize', 'batchPause', 'state', 'requests', 'abortStale'] as const),
+  ...(['backup', 'batchSize', 'batchPause', 'state', 'headers', 'requests', 'abortStale'] as const),
 ] as const;
 
 /**

@@ -165,3 +165,30 @@ impl Probes {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::ffi::OsStrExt as _;
+
+    use bulkhaul_sys::Follow;
+
+    use super::*;
+
+    #[test]
+    fn what_looks_in_an_unfinished_directory_gives_its_lock_back() {
+        let root = tempfile::tempdir().unwrap();
+        let path = c_string(root.path().as_os_str().as_bytes()).unwrap();
+        let at = sys::open_directory(sys::current_directory(), &path, Follow::No).unwrap();
+        let (stager, desk, name) = (Stager::new(), Desk::new(1), c"d");
+        let dead = stager.stage_directory(at.as_fd(), name, 0).unwrap();
+        drop(sys::create_file(dead.fd.as_fd(), c"a").unwrap());
+        let begun = dead.staging.as_c_str().to_owned();
+        drop(dead);
+        // As a child process has a copy that is started just then.
+        let copied = |probe: &Probe| sys::duplicate(probe.at.as_fd()).unwrap();
+        let held = probed(stager, (&at, name), &desk, copied).unwrap();
+        let next = stager.stage_directory(at.as_fd(), name, 0).unwrap();
+        assert_eq!(next.staging.as_c_str(), &*begun);
+        drop(held);
+    }
+}

@@ -4,7 +4,6 @@
 //! those of `object_store`; requests are our own, because what a server says is in the code of its error, and keys must
 //! arrive as they are. What differs between services is a [`Dialect`]. Secrets are in no message: what is shown has no URL and no headers.
 
-use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -26,7 +25,7 @@ use rustls_platform_verifier::Verifier;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::yield_now;
 
-use crate::objects::said::is_of_service;
+use crate::objects::said::is_of_content;
 use crate::objects::xml::{self, Page};
 use crate::session::Session;
 use crate::store::{Entry, Facts};
@@ -51,6 +50,9 @@ const CERTIFICATE: &str = "certificate";
 /// The word of S3 for a signature that it does not take.
 const SIGNATURE: &str = "SignatureDoesNotMatch";
 
+/// What helps where others of ours were taken.
+const READ_OTHERWISE: &str = "it took other signatures: something that is kept with this object it reads otherwise";
+
 /// Behind what may be the proxy's answer.
 const PROXIED: &str = " (asked through the proxy)";
 
@@ -61,7 +63,7 @@ pub const CRC_HEADER: &str = "x-amz-checksum-crc64nvme";
 pub type Built = http::Request<HttpRequestBody>;
 
 /// Headers that are kept with an object.
-pub type Headers = Vec<(Cow<'static, str>, String)>;
+pub type Headers = Vec<(String, String)>;
 
 /// How one kind of server is spoken to.
 pub trait Dialect: Send + Sync {
@@ -82,10 +84,10 @@ pub trait Dialect: Send + Sync {
     fn entry(&self, key: &[u8], answer: &Answer, size: u64) -> Entry;
 
     /// Headers that keep with an object what is known of it, and which writing it comes from; not what is said of it.
-    fn keeping(&self, facts: &Facts, token: &str) -> Vec<(&'static str, String)>;
+    fn keeping(&self, facts: &Facts, token: &str) -> Headers;
 
     /// The header by which something is said of an object (`content-type`, `meta-NAME`); none: it can't be said.
-    fn saying<'n>(&self, name: &'n str) -> Option<Cow<'n, str>>;
+    fn saying(&self, name: &str) -> Option<String>;
 
     /// What is to be said of an error beside its message.
     fn remark(&self, _code: &str, _answer: &Answer) -> Option<String> {
@@ -395,6 +397,9 @@ pub struct Client {
     pub dialect: Arc<dyn Dialect>,
     /// Why nothing is asked any more.
     hopeless: OnceLock<Wrong>,
+    /// Headers of what is written, and those of them that are not about its content.
+    asked: Headers,
+    asked_aside: Headers,
     /// It has taken a signature: one that it does not take is not wrong for our key.
     trusted: AtomicBool,
 }
@@ -416,13 +421,26 @@ fn wrong_endpoint(endpoint: &str) -> Refusal {
 }
 
 impl Client {
-    /// For the place whose keys come behind `base`. Refuses what is no URL or certificate; asks nothing yet.
-    pub fn new(session: &Arc<Session>, base: String, way: &Way, dialect: Arc<dyn Dialect>) -> Result<Self, Refusal> {
+    /// For the place whose keys come behind `base`. Refuses what is no URL or certificate; asks nothing yet. `headers`: what is
+    /// said of all that is written.
+    pub fn new(
+        session: &Arc<Session>,
+        base: String,
+        (way, headers): (&Way, &[(String, String)]),
+        dialect: Arc<dyn Dialect>,
+    ) -> Result<Self, Refusal> {
         let uri: Result<http::Uri, _> = base.parse();
         uri.map_err(|_| wrong_endpoint(&base))?;
         let maker = Maker::new(base.starts_with("https:"), way)?;
         let http = maker.make().map_err(Refusal::NoStart)?;
+        let asked = |aside: bool| -> Headers {
+            let headers = headers.iter().filter(|(name, _)| !aside || !is_of_content(name));
+            let named = headers.filter_map(|(name, value)| Some((dialect.saying(name)?, value.clone())));
+            named.collect()
+        };
         Ok(Self {
+            asked: asked(false),
+            asked_aside: asked(true),
             session: Arc::clone(session),
             http,
             lanes: Mutex::default(),
@@ -446,13 +464,13 @@ impl Client {
     }
 
     /// What whoever asked for the job wants said of all that is written. `aside`: of what is kept as it was.
-    pub fn asked(&self, aside: bool) -> Headers {
-        let asked = self.session.options.headers.iter();
-        let asked = asked.filter(|(name, _)| !aside || is_of_service(name));
-        let named = asked.filter_map(|(name, value)| Some((self.dialect.saying(name)?, value)));
-        named
-            .map(|(name, value)| (name.into_owned().into(), value.clone()))
-            .collect()
+    pub fn asked(&self, aside: bool) -> &[(String, String)] {
+        if aside { &self.asked_aside } else { &self.asked }
+    }
+
+    /// Behind what may be the words of a proxy.
+    fn proxied(&self) -> &'static str {
+        if self.maker.proxy.is_some() { PROXIED } else { "" }
     }
 
     /// The question for an object without its content.
@@ -528,12 +546,6 @@ impl Client {
                     self.trusted.store(true, Ordering::Relaxed);
                     return Ok(answer);
                 }
-                Err(wrong) if wrong.code == SIGNATURE && self.trusted.load(Ordering::Relaxed) => {
-                    return Err(Wrong {
-                        fate: Fate::Other,
-                        ..wrong
-                    });
-                }
                 Err(wrong) => wrong,
             };
             let useful = match wrong.fate {
@@ -577,12 +589,11 @@ impl Client {
             let body = self.gather(body, likely, expected.max(LONGEST_ANSWER)).await?;
             Ok((parts, body))
         };
-        let proxied = if self.maker.proxy.is_some() { PROXIED } else { "" };
         let lost = |message: String| Wrong {
             fate: Fate::Transient,
             status: 0,
             code: CONNECTION.to_owned(),
-            message: format!("{message}{proxied}"),
+            message: format!("{message}{}", self.proxied()),
         };
         let (parts, body) = match tokio::time::timeout(limit, asked).await {
             Err(_) => return Err(lost(format!("no answer in {} s", limit.as_secs()))),
@@ -642,8 +653,7 @@ impl Client {
     fn wrong(&self, answer: &Answer, spoken: Option<xml::Spoken>, is_long: bool) -> Wrong {
         let spoken = spoken.unwrap_or_default();
         // A store says in XML what is wrong, and with it what it calls that.
-        let is_unnamed = spoken.code.is_empty() && self.maker.proxy.is_some();
-        let proxied = if is_unnamed { PROXIED } else { "" };
+        let proxied = if spoken.code.is_empty() { self.proxied() } else { "" };
         let code = if is_long {
             "TooLong".to_owned()
         } else if spoken.code.is_empty() {
@@ -655,7 +665,9 @@ impl Client {
         } else {
             spoken.code
         };
+        let is_only_here = code == SIGNATURE && self.trusted.load(Ordering::Relaxed);
         let fate = match fate(answer.status, &code) {
+            _ if is_only_here => Fate::Other,
             // An answer with the status 200 that is an error.
             Fate::Other if answer.status == 200 => Fate::Transient,
             fate => fate,
@@ -664,7 +676,12 @@ impl Client {
         if let Some(remark) = self.dialect.remark(&code, answer) {
             message = format!("{message} ({remark})");
         }
-        if let Some(hint) = hint(&code) {
+        let hint = if is_only_here {
+            Some(READ_OTHERWISE)
+        } else {
+            hint(&code)
+        };
+        if let Some(hint) = hint {
             message = format!("{message} ({hint})");
         }
         Wrong {
@@ -807,11 +824,11 @@ mod tests {
             }
         }
 
-        fn keeping(&self, _: &Facts, _: &str) -> Vec<(&'static str, String)> {
+        fn keeping(&self, _: &Facts, _: &str) -> Headers {
             Vec::new()
         }
 
-        fn saying<'n>(&self, _: &'n str) -> Option<Cow<'n, str>> {
+        fn saying(&self, _: &str) -> Option<String> {
             None
         }
     }
@@ -845,7 +862,7 @@ mod tests {
         let client = Client::new(
             &session,
             format!("http://127.0.0.1:{port}/b/"),
-            &Way::default(),
+            (&Way::default(), &[]),
             Arc::new(Plain),
         )
         .unwrap();

@@ -28,29 +28,10 @@ pub const META: &str = "meta-";
 const CHUNKED: &str = "aws-chunked";
 /// How many metadata there are that S3 can't tell.
 const MISSING: &str = "x-amz-missing-meta";
-/// By which a service is told more of an object: its class, its encryption, who may read it. None is a secret, or says how the
-/// request goes; one that ends with a hyphen begins the names of several.
-const SERVICES: [&str; 14] = [
-    "x-amz-acl",
-    "x-amz-grant-",
-    "x-amz-object-lock-",
-    "x-amz-server-side-encryption",
-    "x-amz-server-side-encryption-aws-kms-key-id",
-    "x-amz-server-side-encryption-bucket-key-enabled",
-    "x-amz-server-side-encryption-context",
-    "x-amz-storage-class",
-    "x-amz-website-redirect-location",
-    "x-ms-access-tier",
-    "x-ms-encryption-scope",
-    "x-ms-immutability-policy-",
-    "x-ms-legal-hold",
-    TAGS,
-];
-const TAGS: &str = "x-ms-tags";
-/// Of S3, which takes them from the other object where it copies within itself.
-pub const TAGGING: &str = "x-amz-tagging";
-/// Before the names of metadata, on the services.
-const METADATA: [&str; 2] = ["x-amz-meta-", "x-ms-meta-"];
+/// By which a service is told of a content what it calls it by, and not how to keep it.
+const TAGS: [&str; 2] = ["x-amz-tagging", "x-ms-tags"];
+/// In the names of metadata, on the services.
+const METADATA: &str = "-meta-";
 /// Types that are missing among those of others.
 const MORE_TYPES: [(&str, &str); 1] = [("zst", "application/zstd")];
 
@@ -59,10 +40,15 @@ pub fn is_of_http(name: &str) -> bool {
     HTTP.contains(&name)
 }
 
-/// Whether a service is told something of the object by it, and not of its content.
-pub fn is_of_service(name: &str) -> bool {
-    let mut known = SERVICES.iter().copied();
-    known.any(|of| name == of || of.ends_with('-') && name.starts_with(of))
+/// Whether a header is about a content, and not about how a service keeps it.
+pub fn is_of_content(name: &str) -> bool {
+    is_of_http(name) || TAGS.contains(&name) || name.contains(METADATA)
+}
+
+/// Whether a name is among these, of which those that end with a hyphen are the beginnings of several.
+pub fn is_among(names: &[&str], name: &str) -> bool {
+    let is = |known: &&str| name == *known || known.ends_with('-') && name.starts_with(*known);
+    names.iter().any(is)
 }
 
 /// Whether all signatures and servers mean the same by it: no tab, nothing but ASCII.
@@ -70,20 +56,16 @@ fn is_plain(value: &[u8]) -> bool {
     value.iter().all(|byte| matches!(byte, b' '..=b'~'))
 }
 
-/// Refuses what can't be said of an object.
-pub fn check(headers: &[(String, String)]) -> Result<(), Refusal> {
+/// Refuses what can't be said of an object. `saying`: the header for it, where there is one.
+pub fn check(headers: &[(String, String)], saying: impl Fn(&str) -> Option<String>) -> Result<(), Refusal> {
     for (name, value) in headers {
         let wrong = |why: &str| Err(Refusal::Usage(format!("headers: {name}: {why}")));
-        let metadata = METADATA.iter().find_map(|before| name.strip_prefix(before));
+        let metadata = name.split_once(METADATA).map(|(_, name)| name);
         if metadata.is_some_and(|name| KEPT.contains(&name)) {
             return wrong("this is what bulkhaul itself keeps with an object");
         }
-        let is_known =
-            is_of_http(name) || is_of_service(name) || name == TAGGING || metadata.is_some_and(|name| !name.is_empty());
-        if !is_known || HeaderName::from_bytes(name.as_bytes()).is_err() {
-            return wrong(
-                "nothing that can be kept with an object: Content-Type, Cache-Control, x-amz-storage-class, x-amz-meta-NAME and the like can",
-            );
+        if saying(name).is_none() || HeaderName::from_bytes(name.as_bytes()).is_err() {
+            return wrong("the destination keeps no such thing with an object");
         }
         if !is_plain(value.as_bytes()) {
             return wrong("its value is not plain ASCII");
@@ -92,13 +74,13 @@ pub fn check(headers: &[(String, String)]) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// What a server says of an object, and names of what can't be taken along. `metadata`: before the names of what is kept with it;
-/// `is_ours`: what of that has its own place.
-pub fn of(answer: &Answer, metadata: &str, is_ours: impl Fn(&str) -> bool) -> (Vec<(String, String)>, Vec<String>) {
+/// What a server says of an object, and names of what can't be taken along. `before` the names of metadata;
+/// `is_ours`: what of them has its own place.
+pub fn of(answer: &Answer, before: &str, is_ours: impl Fn(&str) -> bool) -> (Vec<(String, String)>, Vec<String>) {
     let (mut said, mut untold): (Vec<(String, String)>, Vec<String>) = (Vec::new(), Vec::new());
     for name in answer.headers.keys() {
         let name = name.as_str();
-        let key = match name.strip_prefix(metadata) {
+        let key = match name.strip_prefix(before) {
             Some(other) if is_ours(other) => continue,
             Some(other) => format!("{META}{other}"),
             None if is_of_http(name) => name.to_owned(),
@@ -207,37 +189,37 @@ mod tests {
 
     #[test]
     fn what_is_kept_with_no_object_is_refused() {
-        let checked = |name: &str, value: &str| check(&[(name.to_owned(), value.to_owned())]).is_ok();
-        for name in [
-            "content-type",
-            "expires",
-            "x-amz-storage-class",
-            "x-amz-grant-read",
-            "x-amz-tagging",
-            "x-amz-meta-a",
-            "x-ms-access-tier",
-            "x-ms-meta-a",
+        let checked = |name: &str, value: &str| {
+            let said = [(name.to_owned(), value.to_owned())];
+            [check(&said, crate::s3::saying), check(&said, crate::azure::saying)].map(|checked| checked.is_ok())
+        };
+        for (name, taken) in [
+            ("content-type", [true, true]),
+            ("expires", [true, false]),
+            ("x-amz-storage-class", [true, false]),
+            ("x-amz-grant-read", [true, false]),
+            ("x-amz-tagging", [true, false]),
+            ("x-amz-meta-a-b", [true, false]),
+            ("x-ms-access-tier", [false, true]),
+            ("x-ms-meta-a", [false, true]),
+            ("x-ms-meta-a-b", [false, false]),
+            ("", [false, false]),
+            ("host", [false, false]),
+            ("authorization", [false, false]),
+            ("x-amz-date", [false, false]),
+            ("x-amz-mfa", [false, false]),
+            ("x-amz-server-side-encryption-customer-key", [false, false]),
+            ("x-amz-meta-", [false, false]),
+            ("x-amz-meta-a b", [false, false]),
+            ("x-amz-meta-mtime", [false, false]),
+            ("x-amz-meta-bulkhaulid", [false, false]),
+            ("x-ms-copy-source-authorization", [false, false]),
+            ("x-ms-blob-content-md5", [false, false]),
         ] {
-            assert!(checked(name, "a b"), "{name}");
-        }
-        for name in [
-            "",
-            "host",
-            "authorization",
-            "x-amz-date",
-            "x-amz-mfa",
-            "x-amz-server-side-encryption-customer-key",
-            "x-amz-meta-",
-            "x-amz-meta-a b",
-            "x-amz-meta-mtime",
-            "x-amz-meta-bulkhaulid",
-            "x-ms-copy-source-authorization",
-            "x-ms-blob-content-md5",
-        ] {
-            assert!(!checked(name, "x"), "{name}");
+            assert_eq!(checked(name, "a b"), taken, "{name}");
         }
         for value in ["a\nb", "a\tb", "ä", "\u{7f}"] {
-            assert!(!checked("content-type", value), "{value:?}");
+            assert_eq!(checked("content-type", value), [false; 2], "{value:?}");
         }
     }
 }

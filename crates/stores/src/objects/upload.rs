@@ -5,7 +5,6 @@
 //! one; so it is settled too when the answer to its completion was lost. What is wrong and ours is removed. What was begun in
 //! pieces is written down ([`Upload::note`]), and left as it is when the job is to stop: the next run goes on with it.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use bulkhaul_engine::error::{Cause, Fault, Operation, Side, Stopped};
@@ -64,7 +63,7 @@ impl<'s> Upload<'s> {
     /// What is written down of an upload in pieces of so many bytes, `id` on the server. `manner`: how it is begun.
     pub fn note(&self, id: &str, size: u64, part: u64, manner: &str) -> Begun {
         let mut kept = Crc::new(CrcAlgorithm::Crc64Nvme);
-        for (name, value) in self.kept_as("") {
+        for (name, value) in self.said("").0 {
             kept.update(format!("{name}: {value}\n").as_bytes());
         }
         let kept = kept.finalize();
@@ -102,35 +101,29 @@ impl<'s> Upload<'s> {
 
     /// Headers that keep with the object what is known and said of it.
     pub fn kept(&self) -> Headers {
-        self.kept_as(&self.token)
-    }
-
-    fn kept_as(&self, token: &str) -> Headers {
-        let known = self.client.dialect.keeping(&self.facts, token);
-        let mut kept: Headers = known.into_iter().map(|(name, value)| (name.into(), value)).collect();
-        for (name, value) in said::completed(self.facts.said.clone(), &self.whole) {
-            if let Some(header) = self.place_of(&name) {
-                kept.push((header.into_owned().into(), value));
-            }
-        }
-        let asked = self.client.asked(self.facts.aside);
-        kept.retain(|(name, _)| asked.iter().all(|(other, _)| other != name));
-        kept.extend(asked);
-        kept
-    }
-
-    /// The header by which something is said of it; none: it can't be, or we say something by that.
-    fn place_of<'n>(&self, name: &'n str) -> Option<Cow<'n, str>> {
-        let header = self.client.dialect.saying(name)?;
-        let known = self.client.dialect.keeping(&self.facts, "");
-        known.iter().all(|(ours, _)| *ours != header).then_some(header)
+        self.said(&self.token).0
     }
 
     /// Names of what is said of it and can't be said there.
     pub fn unsaid(&self) -> Vec<String> {
-        let names = self.facts.said.iter().map(|(name, _)| name);
-        let unsaid = names.filter(|name| self.place_of(name).is_none());
-        unsaid.chain(&self.facts.untold).cloned().collect()
+        self.said("").1
+    }
+
+    /// Both.
+    fn said(&self, token: &str) -> (Headers, Vec<String>) {
+        let mut kept = self.client.dialect.keeping(&self.facts, token);
+        let mut unsaid = self.facts.untold.clone();
+        for (name, value) in said::completed(self.facts.said.clone(), &self.whole) {
+            match self.client.dialect.saying(&name) {
+                // We may say something by that.
+                Some(header) if kept.iter().all(|(ours, _)| *ours != header) => kept.push((header, value)),
+                _ => unsaid.push(name),
+            }
+        }
+        let asked = self.client.asked(self.facts.aside);
+        kept.retain(|(name, _)| asked.iter().all(|(other, _)| other != name));
+        kept.extend_from_slice(asked);
+        (kept, unsaid)
     }
 
     /// From now on its sums are kept with it, too.

@@ -51,8 +51,16 @@ pub struct Deed<'s> {
     pub dry_run: bool,
 }
 
-/// Where a content goes: the store, its key there, whether something has that, and whether it is only kept there as it was.
-type Goal<'g> = (&'g dyn Store, &'g [u8], bool, bool);
+/// Where a content goes.
+#[derive(Clone, Copy)]
+struct Goal<'g> {
+    store: &'g dyn Store,
+    key: &'g [u8],
+    /// Something has the key.
+    replaces: bool,
+    /// It is only kept there, as it was.
+    aside: bool,
+}
 
 /// How often somebody who waits looks whether the job is to stop.
 const GLANCE: Duration = Duration::from_millis(100);
@@ -202,8 +210,13 @@ impl Deed<'_> {
             .into());
         }
         let earlier = backup.stat(&there.key)?.is_some();
-        self.bring((self.destination, there), (backup, &there.key, earlier, true), counters)
-            .map(drop)
+        let aside = Goal {
+            store: backup,
+            key: &there.key,
+            replaces: earlier,
+            aside: true,
+        };
+        self.bring((self.destination, there), aside, counters).map(drop)
     }
 
     /// Keeps what the destination has under a name of its own.
@@ -218,8 +231,13 @@ impl Deed<'_> {
                 Some(kept) if kept.size == there.size && kept.changed() == there.changed() => return Ok(()),
                 Some(_) => {}
                 None => {
-                    let to = (self.destination, &name[..], false, true);
-                    return self.bring((self.destination, &there), to, counters).map(drop);
+                    let beside = Goal {
+                        store: self.destination,
+                        key: &name,
+                        replaces: false,
+                        aside: true,
+                    };
+                    return self.bring((self.destination, &there), beside, counters).map(drop);
                 }
             }
         }
@@ -296,17 +314,25 @@ impl Deed<'_> {
     /// Brings a content over; answers what both sides are then.
     fn copy(&self, task: &Task, counters: &Counters) -> Result<(Entry, Entry), Stopped> {
         let source = &task.source;
-        let to = (self.destination, task.target(), task.destination.is_some(), false);
-        self.bring((self.source, source), to, counters)
+        let goal = Goal {
+            store: self.destination,
+            key: task.target(),
+            replaces: task.destination.is_some(),
+            aside: false,
+        };
+        self.bring((self.source, source), goal, counters)
     }
 
     /// Brings a content from one store to another, within the server where it can.
     fn bring(
         &self,
         (from, entry): (&dyn Store, &Entry),
-        (to, key, replaces, aside): Goal<'_>,
+        goal: Goal<'_>,
         counters: &Counters,
     ) -> Result<(Entry, Entry), Stopped> {
+        let Goal {
+            store: to, key, aside, ..
+        } = goal;
         // What is to be proved has to be seen.
         if self.proof == Proof::Size
             && let Some(origin) = from.origin(&entry.key)
@@ -316,7 +342,7 @@ impl Deed<'_> {
         }
         let (mut again, mut damaged) = (0, false);
         loop {
-            let done = self.transfer((from, entry), (to, key, replaces, aside), counters);
+            let done = self.transfer((from, entry), goal, counters);
             let Err(Stopped::Fault(fault)) = &done else { return done };
             if is_damage(fault) && !damaged {
                 damaged = true;
@@ -349,7 +375,12 @@ impl Deed<'_> {
     fn transfer(
         &self,
         (from, entry): (&dyn Store, &Entry),
-        (to, key, replaces, aside): Goal<'_>,
+        Goal {
+            store: to,
+            key,
+            replaces,
+            aside,
+        }: Goal<'_>,
         counters: &Counters,
     ) -> Result<(Entry, Entry), Stopped> {
         let mut reading = from.read(entry)?;

@@ -243,6 +243,7 @@ export class SyncCommand extends StoreCommand {
       ...this.resources,
       ...this.journaled,
       ...this.requested,
+      ...(this.headers.length > 0 && { headers: Object.fromEntries(this.headers.map(parseHeader)) }),
       ...this.sourceStore,
       ...(compare !== 'auto' && { compare }),
       ...(newerThan !== undefined && { newerThan }),
@@ -305,8 +306,7 @@ export class SyncCommand extends StoreCommand {
 
   private get requested(): { requests?: StoreRequests } {
     const { memory, chunkSize, retries, backoff, jitter } = this;
-    const headers = this.headers.length > 0 ? Object.fromEntries(this.headers.map(parseHeader)) : undefined;
-    const given = { memory, chunkSize, retries, backoff, jitter, headers };
+    const given = { memory, chunkSize, retries, backoff, jitter };
     const requests = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
     return Object.keys(requests).length > 0 ? { requests } : {};
   }
