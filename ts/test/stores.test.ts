@@ -596,9 +596,9 @@ const NAMES = [
 
 describe('each server carries a name as it is, or it is an error that names it:', () => {
   it.each([
-    // Its listings put U+FFFD for what XML can't carry.
-    ['versitygw', async () => (await versitygw())?.env, () => 's3://bucket/p', (name) => !name.includes('\u0001')],
-    ['Ceph', ceph, () => 's3://bucket/p', (name) => !name.includes('\u0001')],
+    // Its listings put U+FFFD for what XML can't carry: another name would come back.
+    ['versitygw', async () => (await versitygw())?.env, () => 's3://bucket/p', () => true],
+    ['Ceph', ceph, () => 's3://bucket/p', () => true],
     ['Azurite', async () => (await azurite())?.env, () => 'az://container/p', () => true],
     ['sshd', sshd, () => `sftp://there${scratch()}/p`, () => true],
     // Of what starts a program for each name, some.

@@ -83,6 +83,7 @@ pub struct SyncOptions {
     pub destination: Buffer,
     pub source_access: Option<StoreAccess>,
     pub destination_access: Option<StoreAccess>,
+    pub backup_access: Option<StoreAccess>,
     pub headers: Option<HashMap<String, String>>,
     pub requests: Option<StoreRequests>,
     pub compare: Option<String>,
@@ -262,6 +263,7 @@ pub fn sync_options(given: SyncOptions) -> Result<sync::SyncOptions, String> {
         ("mtime", Compare::Mtime),
         ("checksum", Compare::Checksum),
         ("state", Compare::State),
+        ("always", Compare::Always),
     ];
     let conflict = [
         ("source", Conflict::Source),
@@ -282,7 +284,8 @@ pub fn sync_options(given: SyncOptions) -> Result<sync::SyncOptions, String> {
         source: given.source.into(),
         destination: given.destination.into(),
         source_config: access(given.source_access)?,
-        destination_config: written(given.destination_access, given.headers)?,
+        destination_config: written(given.destination_access, given.headers.clone())?,
+        backup_config: written(given.backup_access, given.headers)?,
         compare: choice("compare", given.compare.as_deref(), customary, &compare)?,
         conflict: choice("conflict", given.conflict.as_deref(), Conflict::Source, &conflict)?,
         proof: choice("verify", given.verify.as_deref(), Proof::Size, &proof)?,

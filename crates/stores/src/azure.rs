@@ -14,6 +14,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bulkhaul_engine::error::{Cause, Fault, Operation, Refusal, Side, Stopped};
 use bulkhaul_engine::job::desk::Desk;
+use bulkhaul_formats::digest::{Algorithm, Digest};
 use bytes::Bytes;
 use crc_fast::{CrcAlgorithm, checksum};
 use http::Method;
@@ -124,7 +125,12 @@ impl Dialect for Blobs {
     }
 
     fn entry(&self, key: &[u8], answer: &Answer, size: u64) -> Entry {
-        entry(key, answer, size, facts_from(answer, METADATA))
+        let md5 = answer.header("content-md5").filter(|_| answer.status == 200);
+        let facts = Facts {
+            md5: md5.and_then(md5_of),
+            ..facts_from(answer, METADATA)
+        };
+        entry(key, answer, size, facts)
     }
 
     fn keeping(&self, facts: &Facts, token: &str) -> Headers {
@@ -146,6 +152,11 @@ fn crc_text(crc: u64) -> String {
 }
 
 /// The MD5 of a content as headers have it.
+/// The MD5 that somebody has kept with a blob.
+fn md5_of(text: &str) -> Option<Digest> {
+    Digest::new(Algorithm::Md5, &BASE64_STANDARD.decode(text).ok()?)
+}
+
 fn md5_text(bytes: &[u8]) -> String {
     BASE64_STANDARD.encode(Md5::digest(bytes))
 }
@@ -339,6 +350,14 @@ impl Store for Azure {
 
     fn path(&self, key: &[u8]) -> Vec<u8> {
         [format!("az://{}/{}", self.container, self.prefix).as_bytes(), key].concat()
+    }
+
+    fn identity(&self) -> Vec<u8> {
+        self.client.url(&self.prefix).into_bytes()
+    }
+
+    fn admit(&self, key: &[u8], _size: Option<u64>) -> Result<(), Fault> {
+        self.key(Operation::Create, key).map(drop)
     }
 
     fn list<'s>(&'s self, _desk: &'s Desk) -> Result<Box<dyn Listing + 's>, Refusal> {

@@ -7,6 +7,8 @@
 
 use std::collections::BTreeMap;
 use std::ffi::CString;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use bulkhaul_engine::entry::{Outcome, Reason};
@@ -97,6 +99,14 @@ impl Local {
         Fault::conflict(operation, index, what)
     }
 
+    fn no_name(&self, operation: Operation, why: &str) -> Fault {
+        Fault {
+            operation,
+            side: self.side,
+            cause: Cause::Answered("name", why.to_owned()),
+        }
+    }
+
     /// Whether something in a destination is what a run has not finished; that of a dead one goes.
     fn is_unfinished(&self, key: &[u8]) -> bool {
         let owner = self.stager.owner(split(key).1);
@@ -155,11 +165,7 @@ impl Local {
         let (directory, name) = split(key);
         let fault = |errno| self.fault(operation, errno);
         if let Some(why) = unfit(key) {
-            return Err(Fault {
-                operation,
-                side: self.side,
-                cause: Cause::Answered("name", why.to_owned()),
-            });
+            return Err(self.no_name(operation, why));
         }
         let root = self.root(make).map_err(fault)?;
         let name = c_string(name).map_err(fault)?;
@@ -250,6 +256,18 @@ fn step(at: &OwnedFd, name: &[u8], make: bool) -> Result<OwnedFd, Errno> {
     }
 }
 
+/// A path without symlinks, as far as it is there.
+pub fn whole_path(path: &[u8]) -> PathBuf {
+    let path = Path::new(std::ffi::OsStr::from_bytes(path));
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+    for above in path.ancestors() {
+        if let (Ok(real), Ok(rest)) = (above.canonicalize(), path.strip_prefix(above)) {
+            return real.join(rest);
+        }
+    }
+    path
+}
+
 /// What `stat` says of a file.
 fn of_stat(key: Vec<u8>, stat: &Stat) -> Entry {
     entry(key, stat.kind, stat.size, stat.mtime, (stat.mode, stat.uid, stat.gid))
@@ -313,11 +331,8 @@ impl Listing for Sorting<'_> {
 impl Sorting<'_> {
     /// A file that has the name of a symlink in a store would come back as one.
     fn refuse(&self, entry: &Entry) {
-        let fault = Fault {
-            operation: Operation::List,
-            side: self.store.side,
-            cause: Cause::Answered("name", "a file with this name would come back as a symlink".to_owned()),
-        };
+        let why = "a file with this name would come back as a symlink";
+        let fault = self.store.no_name(Operation::List, why);
         let counters = &self.desk.counters[0];
         counters.outcome(entry.kind, fault.outcome(), None, entry.size);
         let path = self.store.path(&entry.key);
@@ -378,6 +393,19 @@ impl Store for Local {
 
     fn path(&self, key: &[u8]) -> Vec<u8> {
         join(&self.path, key)
+    }
+
+    fn identity(&self) -> Vec<u8> {
+        whole_path(&self.path).into_os_string().into_vec()
+    }
+
+    fn admit(&self, key: &[u8], size: Option<u64>) -> Result<(), Fault> {
+        let ends = key.ends_with(b"/") && size != Some(0);
+        let why = ends.then_some("no local file has a name with a slash at its end");
+        match why.or_else(|| unfit(key)) {
+            Some(why) => Err(self.no_name(Operation::Create, why)),
+            None => Ok(()),
+        }
     }
 
     fn list<'s>(&'s self, desk: &'s Desk) -> Result<Box<dyn Listing + 's>, Refusal> {
@@ -513,14 +541,7 @@ impl Store for Local {
                 key: key.to_vec(),
             }));
         }
-        if key.ends_with(b"/") {
-            let fault = Fault {
-                operation: Operation::Create,
-                side: self.side,
-                cause: Cause::Answered("name", "no local file has a name with a slash at its end".to_owned()),
-            };
-            return Err(fault.into());
-        }
+        self.admit(key, size)?;
         let (at, name) = self.holder(Operation::Create, key, true)?;
         let fault = |errno| self.fault(Operation::Create, errno);
         let made = self.stager.stage(&name, |staged| sys::create_file(at.as_fd(), staged));

@@ -3,15 +3,13 @@
 //! Comes in: text as it was given, and how stores are reached; goes out: a store. What is not there yet is refused by its
 //! name.
 
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
-use std::path::Path;
 use std::sync::Arc;
 
 use bulkhaul_engine::error::{Refusal, Side};
 use bulkhaul_engine::tree::path::show;
 
 use crate::azure::{self, Azure};
-use crate::local::{Local, LocalOptions};
+use crate::local::{Local, LocalOptions, whole_path};
 use crate::memory::Memory;
 use crate::objects::said;
 use crate::rclone::{self, Rclone};
@@ -232,8 +230,7 @@ pub fn refuse_nested(one: (&[u8], &Location, &Config), other: (&[u8], &Location,
         }
         (Location::Local(path), Location::Local(second)) => {
             let (path, second) = (whole_path(path), whole_path(second));
-            Path::new(std::ffi::OsStr::from_bytes(&path)).starts_with(std::ffi::OsStr::from_bytes(&second))
-                || Path::new(std::ffi::OsStr::from_bytes(&second)).starts_with(std::ffi::OsStr::from_bytes(&path))
+            path.starts_with(&second) || second.starts_with(&path)
         }
         (
             Location::Azure { container, prefix },
@@ -282,18 +279,6 @@ fn whole_prefix(prefix: &str) -> String {
         "" => String::new(),
         prefix => format!("{prefix}/"),
     }
-}
-
-/// A path without symlinks, as far as it is there.
-fn whole_path(path: &[u8]) -> Vec<u8> {
-    let path = Path::new(std::ffi::OsStr::from_bytes(path));
-    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
-    for above in path.ancestors() {
-        if let (Ok(real), Ok(rest)) = (above.canonicalize(), path.strip_prefix(above)) {
-            return real.join(rest).into_os_string().into_vec();
-        }
-    }
-    path.into_os_string().into_vec()
 }
 
 #[cfg(test)]

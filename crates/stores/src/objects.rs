@@ -93,6 +93,7 @@ pub fn facts_of<'a>(value: impl Fn(&str) -> Option<&'a str>) -> Facts {
         gid: number("gid"),
         blake3: text("bulkhaulblake3").and_then(digest_of),
         crc64: None,
+        md5: None,
         token: text("bulkhaulid").map(str::to_owned),
         ..Facts::default()
     }

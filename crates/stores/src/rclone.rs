@@ -494,6 +494,15 @@ impl Store for Rclone {
         [b"rclone:", self.target.as_bytes(), slash, key].concat()
     }
 
+    fn admit(&self, key: &[u8], size: Option<u64>) -> Result<(), Fault> {
+        self.name(Operation::Create, key)?;
+        if key.ends_with(b"/") && size != Some(0) {
+            let text = "no file has a name with a slash at its end";
+            return Err(self.fault(Operation::Create, "name", text));
+        }
+        Ok(())
+    }
+
     fn list<'s>(&'s self, desk: &'s Desk) -> Result<Box<dyn Listing + 's>, Refusal> {
         let refuse = |why: &str, answered: bool| {
             let text = format!("{}: {why}", String::from_utf8_lossy(&self.path(b"")));
@@ -622,11 +631,7 @@ impl Store for Rclone {
         facts: &Facts,
         _replaces: bool,
     ) -> Result<Box<dyn Writing + 's>, Stopped> {
-        self.name(Operation::Create, key)?;
-        if key.ends_with(b"/") && size != Some(0) {
-            let text = "no file has a name with a slash at its end";
-            return Err(self.fault(Operation::Create, "name", text).into());
-        }
+        self.admit(key, size)?;
         Ok(Box::new(Growing {
             store: self,
             key: key.to_vec(),

@@ -8,12 +8,14 @@
 
 mod upload;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bulkhaul_engine::error::{Cause, Fault, Operation, Refusal, Side, Stopped};
 use bulkhaul_engine::job::desk::Desk;
+use bulkhaul_formats::digest::{Algorithm, Digest};
 use bulkhaul_sys::Time;
 use bytes::Bytes;
 use crc_fast::{CrcAlgorithm, checksum};
@@ -72,6 +74,8 @@ struct Amazon {
     /// The server unpacks what is kept packed (`Content-Encoding: gzip`) for whoever does not say that it takes that: other
     /// bytes than a listing tells of.
     unpacks: bool,
+    /// Its listings have keys as they are, not encoded, as far as one was seen.
+    lists_plainly: AtomicBool,
 }
 
 impl Amazon {
@@ -128,13 +132,16 @@ impl Dialect for Amazon {
     }
 
     fn page(&self, body: &[u8]) -> Option<Page> {
-        xml::page(body)
+        let page = xml::page(body)?;
+        self.lists_plainly.store(!page.encoded, Ordering::Relaxed);
+        Some(page)
     }
 
     fn entry(&self, key: &[u8], answer: &Answer, size: u64) -> Entry {
         let composite = answer.header("x-amz-checksum-type") == Some("COMPOSITE");
         let facts = Facts {
             crc64: answer.header(CRC_HEADER).filter(|_| !composite).and_then(crc_of),
+            md5: md5_of(answer),
             ..facts_from(answer, METADATA)
         };
         entry(key, answer, size, facts)
@@ -155,6 +162,15 @@ impl Dialect for Amazon {
             None => (code == "NoSuchBucket").then(|| self.bucket.clone()),
         }
     }
+}
+
+/// The MD5 that a tag is where the object came in one piece, and no key of a user's seals it (AWS, `ETag` of objects).
+fn md5_of(answer: &Answer) -> Option<Digest> {
+    let sealed = answer.header("x-amz-server-side-encryption");
+    let tag = answer
+        .header("etag")
+        .filter(|_| sealed.is_none_or(|how| how == "AES256"))?;
+    Digest::from_hex(Algorithm::Md5, &xml::bare(tag))
 }
 
 /// The header by which something is said of an object; none: it can't be said here.
@@ -263,6 +279,7 @@ impl S3 {
             bucket: bucket.to_owned(),
             service: endpoint.to_owned(),
             unpacks: scheme == "gs",
+            lists_plainly: AtomicBool::new(false),
         });
         let dialect: Arc<dyn Dialect> = Arc::clone(&amazon) as Arc<dyn Dialect>;
         let client = Client::new(session, base, (&config.way, &config.headers), dialect)?;
@@ -287,10 +304,15 @@ impl S3 {
         };
         let key = str::from_utf8(key).map_err(|_| cannot("keys of S3 are UTF-8, and this name is not"))?;
         let key = format!("{}{key}", self.prefix);
-        match unfit(&key) {
-            Some(why) => Err(cannot(why)),
-            None => Ok(key),
+        if let Some(why) = unfit(&key) {
+            return Err(cannot(why));
         }
+        if operation == Operation::Create && self.amazon.lists_plainly.load(Ordering::Relaxed) && !xml::has_form(&key) {
+            return Err(cannot(
+                "this server would list it by another name: XML has no such character",
+            ));
+        }
+        Ok(key)
     }
 
     fn ask(&self, operation: Operation, request: &Request) -> Result<Answer, Stopped> {
@@ -467,6 +489,14 @@ impl Store for S3 {
         .concat()
     }
 
+    fn identity(&self) -> Vec<u8> {
+        self.client.url(&self.prefix).into_bytes()
+    }
+
+    fn admit(&self, key: &[u8], _size: Option<u64>) -> Result<(), Fault> {
+        self.key(Operation::Create, key).map(drop)
+    }
+
     fn list<'s>(&'s self, _desk: &'s Desk) -> Result<Box<dyn Listing + 's>, Refusal> {
         let pages = Pages::new(&self.session, &self.client, &self.prefix, self.side, false);
         Ok(Box::new(pages.begun(&self.path(b""))?))
@@ -562,9 +592,9 @@ impl Store for S3 {
         };
         match self.client.ask(&request)? {
             Ok(_) => {}
-            // The server, or whoever asks, can't do it within it.
+            // The server, or whoever asks, can't do it within it, or not with this one.
             Err(Wrong {
-                fate: Fate::Unable | Fate::Denied,
+                fate: Fate::Unable | Fate::Denied | Fate::Other,
                 ..
             }) => return Ok(None),
             Err(Wrong {

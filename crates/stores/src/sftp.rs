@@ -515,6 +515,15 @@ impl Store for Sftp {
         if key.is_empty() { url } else { join(&url, key) }
     }
 
+    fn admit(&self, key: &[u8], size: Option<u64>) -> Result<(), Fault> {
+        self.whole(Operation::Create, key)?;
+        if key.ends_with(b"/") && size != Some(0) {
+            let why = "no file has a name with a slash at its end";
+            return Err(self.answered(Operation::Create, "name", why));
+        }
+        Ok(())
+    }
+
     fn list<'s>(&'s self, desk: &'s Desk) -> Result<Box<dyn Listing + 's>, Refusal> {
         let listed = self
             .connection(Operation::List)
@@ -599,14 +608,11 @@ impl Store for Sftp {
         facts: &Facts,
         replaces: bool,
     ) -> Result<Box<dyn Writing + 's>, Stopped> {
+        self.admit(key, size)?;
         let connection = self.connection(Operation::Create)?;
         let whole = self.whole(Operation::Create, key)?;
         self.make_above(&connection, key)?;
         if key.ends_with(b"/") {
-            if size != Some(0) {
-                let why = "no file has a name with a slash at its end";
-                return Err(self.answered(Operation::Create, "name", why).into());
-            }
             return Ok(Box::new(Made {
                 store: self,
                 connection,

@@ -30,6 +30,8 @@ pub struct Facts {
     pub blake3: Option<Digest>,
     /// CRC-64/NVME of the whole content, as the store vouches for it.
     pub crc64: Option<u64>,
+    /// MD5 of the content, as the store has it.
+    pub md5: Option<Digest>,
     /// Which writing it comes from.
     pub token: Option<String>,
     /// What is said of it to whoever reads it (`content-type`), and what others keep with it (`meta-NAME`).
@@ -38,6 +40,21 @@ pub struct Facts {
     pub untold: Vec<String>,
     /// It is kept as it was: nothing else is said of it.
     pub aside: bool,
+}
+
+impl Facts {
+    /// Whether the contents of two are the same, by all sums that both have; none: they have none in common.
+    pub fn agree(&self, other: &Self) -> Option<bool> {
+        fn are_same<T: PartialEq>(one: Option<&T>, other: Option<&T>) -> Option<bool> {
+            Some(one? == other?)
+        }
+        let found = [
+            are_same(self.crc64.as_ref(), other.crc64.as_ref()),
+            are_same(self.blake3.as_ref(), other.blake3.as_ref()),
+            are_same(self.md5.as_ref(), other.md5.as_ref()),
+        ];
+        found.into_iter().flatten().reduce(|one, other| one && other)
+    }
 }
 
 /// One entry, as a listing or a question tells it.
@@ -155,6 +172,16 @@ pub trait Store: Send + Sync {
     /// The full path or URL of a key, for messages.
     fn path(&self, key: &[u8]) -> Vec<u8>;
 
+    /// The root, as it is called wherever and however somebody names it.
+    fn identity(&self) -> Vec<u8> {
+        self.path(b"")
+    }
+
+    /// Refuses a key under which nothing so long can be written, as [`Store::write`] does.
+    fn admit(&self, _key: &[u8], _size: Option<u64>) -> Result<(), Fault> {
+        Ok(())
+    }
+
     /// Everything that is there. A refusal where the root is missing or can't be asked.
     fn list<'s>(&'s self, desk: &'s Desk) -> Result<Box<dyn Listing + 's>, Refusal>;
 
@@ -256,6 +283,8 @@ pub struct Sums {
     pub blake3: Option<Digest>,
     /// CRC-64/NVME, as S3 knows it.
     pub crc64: u64,
+    /// MD5, where nothing else is known to hold the content against.
+    pub md5: Option<Digest>,
 }
 
 impl Sums {
@@ -263,6 +292,7 @@ impl Sums {
     pub fn fit(&self, facts: &Facts) -> bool {
         facts.crc64.is_none_or(|crc64| crc64 == self.crc64)
             && (facts.blake3.is_none() || self.blake3.is_none() || facts.blake3 == self.blake3)
+            && (facts.md5.is_none() || self.md5.is_none() || facts.md5 == self.md5)
     }
 }
 
@@ -276,11 +306,23 @@ pub struct Summing {
 impl Summing {
     /// Of nothing yet.
     pub fn new() -> Self {
+        Self::with(&[Algorithm::Blake3])
+    }
+
+    fn with(algorithms: &[Algorithm]) -> Self {
         Self {
-            hashers: Hashers::new(&[Algorithm::Blake3]),
+            hashers: Hashers::new(algorithms),
             crc: Crc::new(CrcAlgorithm::Crc64Nvme),
             bytes: 0,
         }
+    }
+
+    /// Of nothing yet, for a content with these facts: with the dearer sum, where there is no other.
+    pub fn of(facts: &Facts) -> Self {
+        if facts.md5.is_some() && facts.crc64.is_none() && facts.blake3.is_none() {
+            return Self::with(&[Algorithm::Blake3, Algorithm::Md5]);
+        }
+        Self::new()
     }
 
     /// Of this too.
@@ -292,10 +334,12 @@ impl Summing {
 
     /// Of all that came.
     pub fn finish(mut self) -> Sums {
+        let mut digests = self.hashers.finish().into_iter();
         Sums {
             bytes: self.bytes,
-            blake3: self.hashers.finish().pop(),
+            blake3: digests.next(),
             crc64: self.crc.finalize(),
+            md5: digests.next(),
         }
     }
 }

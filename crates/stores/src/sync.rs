@@ -70,7 +70,7 @@ pub fn job(options: SyncOptions) -> Result<Job, Refusal> {
         refuse_nested(from, to)?;
     }
     if let (Some(text), Some(place)) = (&options.backup, &backup) {
-        let aside = (&text[..], place, &options.destination_config);
+        let aside = (&text[..], place, &options.backup_config);
         refuse_nested(aside, from)?;
         refuse_nested(aside, to)?;
     }
@@ -119,8 +119,7 @@ impl Work for Sync {
         let source = from.open(&session, Side::Source, &options.source_config, &local)?;
         let destination = to.open(&session, Side::Destination(0), &options.destination_config, &local)?;
         let backup = self.backup.as_ref();
-        let backup =
-            backup.map(|place| place.open(&session, Side::Destination(0), &options.destination_config, &local));
+        let backup = backup.map(|place| place.open(&session, Side::Destination(0), &options.backup_config, &local));
         let backup = backup.transpose()?;
         let stores = Stores {
             source: &*source,
@@ -193,6 +192,7 @@ fn between(
         partial: AtomicBool::new(false),
         interrupted: AtomicBool::new(false),
         met: AtomicU64::new(0),
+        carried: AtomicU64::new(0),
         there: AtomicU64::new(0),
     };
     let walked = other.report(Durability::None, 0, false);
@@ -311,7 +311,7 @@ fn remembered(
     let Some(path) = &options.state else {
         return Ok((None, None));
     };
-    let places = [&source.path(b"")[..], &destination.path(b"")[..]];
+    let places = [&source.identity()[..], &destination.identity()[..]];
     let spill = options.spill_directory.as_deref();
     let (state, known) = State::open(path, places, spill, !options.dry_run)?;
     Ok((Some(state), Some(known)))
@@ -359,8 +359,9 @@ struct Run<'s> {
     /// Not all is known of what there is.
     partial: AtomicBool,
     interrupted: AtomicBool,
-    /// Entries of the source, and of the destination.
+    /// Entries of the source, those of them that the destination may have, and entries of that.
     met: AtomicU64,
+    carried: AtomicU64,
     there: AtomicU64,
 }
 
@@ -571,6 +572,7 @@ impl Run<'_> {
             Kind::File => {}
             Kind::Directory if is_empty && self.options.markers => {
                 if task.destination.is_some() {
+                    self.carried.fetch_add(1, Ordering::Relaxed);
                     return self.skipped(index, &task, Reason::Unchanged);
                 }
             }
@@ -597,6 +599,7 @@ impl Run<'_> {
                 return self.skipped(index, &task, Reason::Special);
             }
         }
+        self.carried.fetch_add(1, Ordering::Relaxed);
         if !self.desk.may_begin() {
             self.interrupted.store(true, Ordering::Relaxed);
             return;
@@ -748,8 +751,13 @@ impl Run<'_> {
         if self.desk.findings.failed() > 0 {
             return because("failed", "something failed");
         }
-        if met == 0 && self.options.names.is_none() {
-            return because("empty-source", "the source is empty");
+        if self.options.names.is_none() && self.carried.load(Ordering::Relaxed) == 0 {
+            let why = if met == 0 {
+                "the source is empty"
+            } else {
+                "the source has nothing that is carried"
+            };
+            return because("empty-source", why);
         }
         let most = self.options.max_delete?;
         let text = format!(
@@ -825,17 +833,16 @@ impl Run<'_> {
                 });
             }
         };
-        if self.options.dry_run {
-            for key in keys {
-                told(key, Ok(Gone::Removed));
+        let removed = self.set_aside(keys, counters, &mut told).and_then(|left| {
+            let keys = left.as_deref().unwrap_or(keys);
+            if self.options.dry_run {
+                for key in keys {
+                    told(key, Ok(Gone::Removed));
+                }
+                return Ok(());
             }
-            return;
-        }
-        let removed = match self.set_aside(keys, counters, &mut told) {
-            Ok(None) => self.deed.destination.delete(keys, &mut told),
-            Ok(Some(keys)) => self.deed.destination.delete(&keys, &mut told),
-            Err(stopped) => Err(stopped),
-        };
+            self.deed.destination.delete(keys, &mut told)
+        });
         match removed {
             Ok(()) => {}
             Err(Stopped::Aborted) => self.interrupted.store(true, Ordering::Relaxed),
@@ -846,14 +853,15 @@ impl Run<'_> {
         }
     }
 
-    /// Keeps what is to be removed; answers what may go then, where that is not all.
+    /// Keeps what is to be removed; answers what may go then, where that is not all. Of a name that somebody gave nobody knows yet
+    /// whether it is there, and a server that removes many does not say it.
     fn set_aside(
         &self,
         keys: &[Vec<u8>],
         counters: &Counters,
         told: Told<'_>,
     ) -> Result<Option<Vec<Vec<u8>>>, Stopped> {
-        if self.deed.backup.is_none() {
+        if (self.deed.backup.is_none() || self.options.dry_run) && self.options.names.is_none() {
             return Ok(None);
         }
         let mut kept = Vec::with_capacity(keys.len());
@@ -862,6 +870,7 @@ impl Run<'_> {
                 // A directory of a disk goes only when nothing is in it.
                 _ if key.ends_with(b"/") && self.deed.destination.abilities().directories => Ok(true),
                 Ok(None) => Ok(false),
+                Ok(Some(_)) if self.options.dry_run => Ok(true),
                 Ok(Some(mut there)) => {
                     if !self.deed.destination.abilities().directories {
                         // A marker is an object like any other.

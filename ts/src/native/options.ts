@@ -601,12 +601,14 @@ export interface NativeSyncOptions extends Resources, DeletionLimit {
   sourceAccess?: StoreAccess;
   /** How the store of the destination is reached. Default: the same. */
   destinationAccess?: StoreAccess;
+  /** How the store of `backup` is reached. Default: as AWS is, without a signature. */
+  backupAccess?: StoreAccess;
   /** What is said of each object that is written, by names of headers: `content-type`, `cache-control`, `x-amz-storage-class`, `x-amz-meta-NAME`. Default: the type, by the ending of the name, and what the object that it is a copy of has. */
   headers?: ObjectHeaders;
   /** How requests go. Default: as `StoreRequests` has it. */
   requests?: StoreRequests;
-  /** How two entries of one key are told apart: by `size`; `mtime`, size and last change; `checksum`; `state`, what the state file says that both were. Default: `state` where there is such a file, else `mtime`. */
-  compare?: 'size' | 'mtime' | 'checksum' | 'state';
+  /** How two entries of one key are told apart: by `size`; `mtime`, size and last change; `checksum`; `state`, what the state file says that both were; `always`: each is copied. Default: `state` where there is such a file, else `mtime`. */
+  compare?: 'size' | 'mtime' | 'checksum' | 'state' | 'always';
   /** What becomes of what both sides have otherwise: `source`, its content comes over; `newer` and `larger`, where it is; `destination` and `skip`, nothing; `keep-both`, the source's content comes over, and what was there stays beside it under a name with the time of its last change; `fail`, it is an error. Default `source`. */
   conflict?: 'source' | 'newer' | 'larger' | 'destination' | 'skip' | 'keep-both' | 'fail';
   /** What is proved of what was written: `size`, and what the store itself checks; `hash`, its content, by a sum that the store vouches for or by reading it back; `full`, by reading it back. Default `size`. */

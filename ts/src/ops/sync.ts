@@ -55,6 +55,7 @@ export interface SyncOptions
       | 'destination'
       | 'sourceAccess'
       | 'destinationAccess'
+      | 'backupAccess'
       | 'filter'
       | 'names'
       | 'maxDelete'
@@ -238,6 +239,8 @@ export async function prepareSync(options: SyncOptions & SyncFilesOptions): Prom
   const asked = { environment, credentials: options.sourceCredentials ?? credentials };
   const sourceAccess = await accessTo(source, options.sourceStore ?? store, asked);
   const destinationAccess = await accessTo(destination, store, { environment, credentials });
+  const aside = options.backup !== undefined && placeText(options.backup, 'the backup directory');
+  const backupAccess = aside ? await accessTo(aside, store, { environment, credentials }) : undefined;
   const {
     signal: _signal,
     journal: _journal,
@@ -262,6 +265,7 @@ export async function prepareSync(options: SyncOptions & SyncFilesOptions): Prom
     destination: pathBytes(destination),
     ...(sourceAccess && { sourceAccess }),
     ...(destinationAccess && { destinationAccess }),
+    ...(backupAccess && { backupAccess }),
     ...excluding(exclude?.map(pathBytes)),
     ...(named && { names: { taken: (add ?? []).map(taken), removed: names(remove, 'remove') } }),
     ...(maxDelete !== undefined && mostOf(maxDelete)),
@@ -321,7 +325,7 @@ async function copied(options: SyncOptions, source: string, destination: string)
     }
   }
   const { compare = 'mtime', conflict = 'source', verify = 'size' } = options;
-  if (compare === 'state' || compare === 'size' || conflict !== 'source') {
+  if ((compare !== 'mtime' && compare !== 'checksum') || conflict !== 'source') {
     throw new BulkhaulError(
       'USAGE',
       'two paths are copied as by copy: compare is mtime or checksum, conflict is source',

@@ -253,6 +253,7 @@ mod tests {
                 .collect(),
             truncated: token.is_some(),
             token: token.filter(|token| !token.is_empty()).map(str::to_owned),
+            encoded: true,
         }
     }
 

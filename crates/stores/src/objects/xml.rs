@@ -40,6 +40,8 @@ pub struct Page {
     pub truncated: bool,
     /// Where the next one begins.
     pub token: Option<String>,
+    /// Its keys came encoded: whatever is in them.
+    pub encoded: bool,
 }
 
 /// An error as S3 says it.
@@ -128,7 +130,7 @@ pub fn bare(tag: &str) -> Vec<u8> {
 
 /// Reads a page of `ListObjectsV2`. Keys are decoded where the server says that it has encoded them; some do not know how to.
 pub fn page(xml: &[u8]) -> Option<Page> {
-    let (mut page, mut item, mut encoded) = (Page::default(), Item::default(), false);
+    let (mut page, mut item) = (Page::default(), Item::default());
     let mut items: Vec<(Item, String)> = Vec::new();
     let mut key = String::new();
     let (mut whole, mut dates, mut together) = (true, true, false);
@@ -139,7 +141,7 @@ pub fn page(xml: &[u8]) -> Option<Page> {
             |path, text| match *names(path) {
                 [_, "IsTruncated"] => page.truncated = text.trim() == "true",
                 [_, "NextContinuationToken"] => page.token = Some(text).filter(|token| !token.is_empty()),
-                [_, "EncodingType"] => encoded = text.trim() == "url",
+                [_, "EncodingType"] => page.encoded = text.trim() == "url",
                 [_, "Contents", "Key"] => *cell.borrow_mut().1 = text,
                 // With a delimiter: a directory, which comes after all objects of its page.
                 [_, "CommonPrefixes", "Prefix"] => {
@@ -173,7 +175,7 @@ pub fn page(xml: &[u8]) -> Option<Page> {
         .into_iter()
         .map(|(item, key)| Item {
             // In this encoding a plus is a blank.
-            key: if encoded {
+            key: if page.encoded {
                 percent_decode(key.replace('+', " ").as_bytes()).collect()
             } else {
                 key.into_bytes()
@@ -338,6 +340,12 @@ pub fn deleted(xml: &[u8]) -> Option<Deleted> {
 /// Text between tags.
 fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+/// Whether XML has a form for all characters of a key (XML 1.0, 2.2).
+pub fn has_form(key: &str) -> bool {
+    let has = |c: char| matches!(c, '\t' | '\n' | '\r' | ' '..='\u{fffd}' | '\u{10000}'..);
+    key.chars().all(has)
 }
 
 /// Whether XML carries a key as it is: it has no form for most control characters, and readers make one newline of all.

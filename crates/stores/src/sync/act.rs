@@ -151,6 +151,7 @@ impl Deed<'_> {
             }
             Plan::Skip(reason) => Ok(Done::Skipped(reason, None)),
             Plan::Copy(changes) if self.dry_run => {
+                self.destination.admit(task.target(), Some(task.source.size))?;
                 counters.planned(task.source.size, task.source.size, changes.contains(Changes::NEW));
                 Ok(Done::Copied(changes, None))
             }
@@ -390,6 +391,7 @@ impl Deed<'_> {
             mtime: Some(known.mtime.unwrap_or(read.written)),
             blake3: None,
             crc64: None,
+            md5: None,
             token: None,
             aside,
             ..known.clone()
@@ -442,7 +444,8 @@ impl Deed<'_> {
     ) -> Result<Sums, Stopped> {
         counters.flight.begin(read.size);
         let _in_hand = counters.flight.in_hand();
-        let (mut sums, mut resumes) = (Summing::new(), false);
+        let known = read.facts.as_ref();
+        let (mut sums, mut resumes) = (known.map_or_else(Summing::new, Summing::of), false);
         while let Some(part) = self.next(reading, part_bytes)? {
             let bytes = part.bytes.len() as u64;
             sums.update(&part.bytes);

@@ -22,6 +22,8 @@ pub enum Compare {
     Mtime,
     /// By content.
     Checksum,
+    /// Not at all: each goes over.
+    Always,
     /// By what the state file says that both were; where it says nothing, by size and last change.
     State,
 }
@@ -102,6 +104,8 @@ pub struct SyncOptions {
     pub source_config: Config,
     /// The same of the destination.
     pub destination_config: Config,
+    /// The same of where is kept what is replaced or removed.
+    pub backup_config: Config,
     /// How two entries are told apart.
     pub compare: Compare,
     /// What becomes of what both sides have otherwise.

@@ -72,7 +72,7 @@ pub fn plan(
         match (rules.compare, known, same) {
             (Compare::Size, ..) | (Compare::Checksum, _, Some(true)) => return Plan::Skip(Reason::Unchanged),
             (Compare::Checksum, _, None) => return Plan::Content,
-            (Compare::Checksum, _, Some(false)) => changes.insert(Changes::CONTENT),
+            (Compare::Always, ..) | (Compare::Checksum, _, Some(false)) => changes.insert(Changes::CONTENT),
             (Compare::State, Some(known), _) => {
                 if known.is_of(source, destination) {
                     return Plan::Skip(Reason::Unchanged);
@@ -93,13 +93,14 @@ pub fn plan(
 }
 
 /// Whether both have one last change. A time that nobody gave an object is when it was written: what is no younger than that
-/// was in it. None: facts are missing.
+/// was in it, if no sum that both have says otherwise. None: facts are missing.
 fn has_same_time(source: &Entry, destination: &Entry) -> Option<bool> {
     let (theirs, ours) = (source.changed()?, destination.changed()?);
     let facts = destination.facts.as_ref()?;
+    let agree = source.facts.as_ref()?.agree(facts);
     Some(match facts.mtime {
-        Some(mtime) => is_same(theirs, mtime),
-        None => !is_after(theirs, ours),
+        Some(mtime) => agree != Some(false) && is_same(theirs, mtime),
+        None => agree.unwrap_or(!is_after(theirs, ours)),
     })
 }
 

@@ -11,7 +11,7 @@ import { runJob, spillDirectory } from '../run.js';
 import { StoreCommand } from '../stores.js';
 import { contentOf, parseAge, parseCount, parseLasting, parsePercent, parseSize } from '../values.js';
 
-const COMPARE = ['auto', 'size', 'mtime', 'checksum', 'state'] as const;
+const COMPARE = ['auto', 'size', 'mtime', 'checksum', 'state', 'always'] as const;
 const CONFLICT = ['source', 'newer', 'larger', 'destination', 'skip', 'keep-both', 'fail'] as const;
 const VERIFY = ['size', 'hash', 'full'] as const;
 
@@ -114,7 +114,7 @@ export class SyncCommand extends StoreCommand {
   });
   compare = choice('--compare', COMPARE, {
     ...{ group: 'how', value: 'HOW', default: 'auto' },
-    help: 'What tells two entries apart: size; mtime (size and last change); checksum (the contents); state (what the file of --state says that both were); auto is state with --state, else mtime',
+    help: 'What tells two entries apart: size; mtime (size and last change); checksum (the contents); state (what the file of --state says that both were); always (nothing: all is copied); auto is state with --state, else mtime',
   });
   conflict = choice('--conflict', CONFLICT, {
     ...{ group: 'how', value: 'RULE', default: 'source' },
