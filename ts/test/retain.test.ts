@@ -123,4 +123,5 @@ it('tells the partitions of a path', () => {
   }
   expect(partitionsOf('d/2023/06/f', ['year', 'month'])).toEqual({ year: '2023', month: '06' });
   expect(partitionsOf('06/f', ['year', 'month'])).toEqual({ month: '06' });
+  expect([partitionsOf('a/b/f', []), partitionsOf('f', ['year'])]).toEqual([{}, {}]);
 });

@@ -21,7 +21,7 @@ export function partitionsOf(path: PathLike, columns?: readonly string[]): Recor
     throw unfit('columns', 'an array of strings', columns);
   const names = (typeof path === 'string' ? path : fromBytes(path)).split('/').slice(0, -1);
   if (columns !== undefined) {
-    const last = names.slice(-columns.length);
+    const last = names.slice(Math.max(names.length - columns.length, 0));
     return Object.fromEntries(last.map((value, index) => [columns[columns.length - last.length + index] ?? '', value]));
   }
   return Object.fromEntries(
