@@ -28,7 +28,7 @@ export type Outcome<Item, Value> =
 export interface ParallelOptions {
   /** Calls at once. Default 8. */
   workers?: number;
-  /** Is told how many calls have ended, of how many. Default: nobody is. */
+  /** Is told how many calls have ended, of how many. What it throws first is what is rejected with when all have. Default: nobody is. */
   onProgress?: (done: number, all: number) => void;
   /** Nothing is begun any more when it is aborted; what was not begun has its reason as its error. Default: all is done. */
   signal?: AbortSignal;
@@ -36,7 +36,7 @@ export interface ParallelOptions {
 
 /**
  * Calls a function with each item, several at once. Resolves with an outcome for each, in the order of the items; it never
- * rejects for one that failed.
+ * rejects for one that failed. All calls are made, whatever happens.
  *
  * @example
  * ```js
@@ -56,6 +56,7 @@ export async function runParallel<Item, Value>(
   const items = [...data];
   const outcomes: Outcome<Item, Value>[] = new Array(items.length);
   let [next, done] = [0, 0];
+  const thrown: unknown[] = [];
   const work = async () => {
     while (next < items.length) {
       const index = next;
@@ -68,10 +69,15 @@ export async function runParallel<Item, Value>(
         outcomes[index] = { ok: false, item, error };
       }
       done += 1;
-      onProgress?.(done, items.length);
+      try {
+        onProgress?.(done, items.length);
+      } catch (error) {
+        thrown.push(error);
+      }
     }
   };
   await Promise.all(Array.from({ length: Math.min(workers, items.length) }, work));
+  if (thrown.length > 0) throw thrown[0];
   return outcomes;
 }
 
@@ -85,7 +91,7 @@ export interface RetryOptions {
   first?: number;
   /** How much of each pause, from none (0) to as many seconds again (1), chance adds at most. Default 0.1. */
   jitter?: number;
-  /** Whether another call may help. Default: not for what the caller did wrong, nor for what was refused. */
+  /** Whether another call may help. Default: where a store was busy or did not answer, or something changed meanwhile; not for what is missing, wrong or forbidden, nor for what was refused; and for all errors of others. */
   isTransient?: (error: unknown) => boolean;
   /** Is told of each failure that is followed by another call, with the seconds until then. Default: nobody is. */
   onRetry?: (error: unknown, attempt: number, pause: number) => void;
@@ -147,13 +153,30 @@ export async function withRetry<Value>(
   }
 }
 
-/** Errors of whoever wrote the call, and of ours those that stay the same. */
+/** Errors of whoever wrote the call. */
 const LASTING = [TypeError, RangeError, ReferenceError, SyntaxError];
-const MAY_PASS: readonly string[] = ['STORE', 'INCOMPLETE', 'NO_START', 'OUTPUT', 'NO_DESTINATION', 'NO_SOURCE'];
+/** Kinds of failures that another time may be none: what was overloaded or broke off, changed meanwhile, or came otherwise. */
+const PASSING: readonly string[] = ['unavailable', 'vanished', 'changed', 'mismatch', 'damaged', 'stalled'];
+/** What a server was too busy to say, or that it said nothing, as whoever asked for a whole place has it in words. */
+const NO_ANSWER = /: (?:HTTP error: (?!.*certificate)|(?:408|429|50[0234]) )/;
 
 function mayHelp(error: unknown): boolean {
-  if (error instanceof BulkhaulError) return MAY_PASS.includes(error.code);
-  return !LASTING.some((kind) => error instanceof kind);
+  if (!(error instanceof BulkhaulError)) return !LASTING.some((kind) => error instanceof kind);
+  const { report } = error as { report?: { failureKinds: Readonly<Record<string, number>> } };
+  const { kind } = (error.cause ?? {}) as { kind?: string };
+  switch (error.code) {
+    case 'NO_START':
+      return true;
+    case 'STORE':
+      return kind === undefined || PASSING.includes(kind);
+    case 'INCOMPLETE':
+      return report !== undefined && PASSING.some((kind) => (report.failureKinds[kind] ?? 0) > 0);
+    case 'NO_SOURCE':
+    case 'NO_DESTINATION':
+      return NO_ANSWER.test(error.message);
+    default:
+      return false;
+  }
 }
 
 /** Waits, or until it is aborted. */

@@ -6,6 +6,7 @@ import { pipeline } from 'node:stream/promises';
 import { describe, expect, it } from 'vitest';
 import { BulkhaulError } from '../src/error.js';
 import { type FileSystem, filesystem } from '../src/filesystem.js';
+import { syncDir, syncFiles } from '../src/ops/sync.js';
 import { copyPairs, validateTransfer } from '../src/pairs.js';
 import { runParallel, withRetry } from '../src/parallel.js';
 import { type S3, s3 } from './rig/s3.js';
@@ -268,6 +269,15 @@ describe('calls', () => {
     const stopped = await runParallel(() => 1, [1, 2], { signal: AbortSignal.abort('enough') });
     expect(stopped).toMatchObject([{ ok: false, error: 'enough' }, { ok: false }]);
     expect(await runParallel(() => 1, [])).toEqual([]);
+    const called: number[] = [];
+    const watched = runParallel((item: number) => called.push(item), [1, 2, 3, 4], {
+      workers: 2,
+      onProgress: (done) => {
+        throw new Error(`told of ${done}`);
+      },
+    });
+    await expect(watched).rejects.toThrow('told of 1');
+    expect(called).toEqual([1, 2, 3, 4]);
     await expect(runParallel(() => 1, [1], { workers: 0 })).rejects.toMatchObject({ code: 'USAGE' });
   });
 
@@ -286,6 +296,46 @@ describe('calls', () => {
     }
     const store = new BulkhaulError('STORE', 'overload');
     expect(await withRetry(flaky(1, store), options)).toMatchObject({ ok: true, attempts: 2 });
+    expect(await withRetry(flaky(1, store), { ...options, isTransient: () => false })).toMatchObject({ attempts: 1 });
     await expect(withRetry(() => 1, { retries: -1 })).rejects.toMatchObject({ code: 'USAGE' });
   });
+
+  it('are made again where a store was busy or silent, and not where it says no', async () => {
+    const server = await s3();
+    const here = scratch();
+    writeFileSync(join(here, 'a'), 'a');
+    server.put('p/a', 'a');
+    const options = { environment: server.env, requests: { backoff: 0, retries: 0 } };
+    const files = filesystem('s3://b', options);
+    const calls = (): (() => Promise<unknown>)[] => [
+      () => syncDir({ source: here, destination: 's3://b/q', ...options }).orThrow(),
+      () => syncDir({ source: 's3://b/p', destination: join(here, 'p'), ...options }).orThrow(),
+      () => syncFiles({ source: here, destination: 's3://b/q', add: ['a'], ...options }).orThrow(),
+      () => files.info('p/a'),
+      () => files.ls('p'),
+      () => files.cat('p/a'),
+      () => files.find('p'),
+    ];
+    const attempts = async (call: () => Promise<unknown>) => (await withRetry(call, { first: 0, retries: 2 })).attempts;
+    for (const [fault, expected] of [
+      [{ status: 503, code: 'SlowDown' }, 3],
+      ['reset', 3],
+      [{ status: 403, code: 'SignatureDoesNotMatch' }, 1],
+      [{ status: 404, code: 'NoSuchBucket' }, 1],
+    ] as const) {
+      server.plan = () => fault;
+      for (const call of calls())
+        expect([fault, String(call), await attempts(call)]).toEqual([fault, String(call), expected]);
+    }
+    server.plan = () => undefined;
+    for (const call of [
+      () => files.cat('none'),
+      () => files.put(join(here, 'none'), 'x'),
+      () => files.rm('p'),
+      () => syncDir({ source: join(here, 'none'), destination: 's3://b/q', ...options }).orThrow(),
+      () => syncDir({ source: 's3://b/none', destination: here, ...options }).orThrow(),
+    ]) {
+      expect([String(call), await attempts(call)]).toEqual([String(call), 1]);
+    }
+  }, 60_000);
 });
