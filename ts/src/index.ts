@@ -73,14 +73,7 @@ export {
 } from './ops/sync.js';
 export { type UnpackOptions, unpack } from './ops/unpack.js';
 export { type VerifyOptions, verify } from './ops/verify.js';
-export {
-  copyPairs,
-  type Pair,
-  type PairOptions,
-  type PairOutcome,
-  type Validation,
-  validateTransfer,
-} from './pairs.js';
+export { copyPairs, type Pair, type PairOptions, type PairOutcome } from './pairs.js';
 export {
   type Outcome as CallOutcome,
   type ParallelOptions,
@@ -100,4 +93,5 @@ export {
 } from './resume.js';
 export type { Credentials, StoreSettings } from './stores/access.js';
 export { partitionsOf } from './stores/partitions.js';
+export { type Validation, validateTransfer } from './validate.js';
 export { ExitCode, type Verdict } from './verdict.js';

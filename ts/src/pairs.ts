@@ -1,14 +1,15 @@
 /**
- * Pairs of files: each copied to a place of its own, or held against its copy.
+ * Pairs of files: each copied to a place of its own.
  *
  * Comes in: pairs of URLs and paths; goes out: what became of each, in order. One that fails ends nothing.
  */
 import { BulkhaulError } from './error.js';
-import type { Report } from './events.js';
 import type { PathLike } from './names.js';
+import type { EntryKind } from './native/events.js';
 import type { ObjectHeaders, StoreRequests } from './native/options.js';
 import { each, type Fields, type JobOptions, path, record, text } from './ops/arguments.js';
-import { ASKING, type Asking, HEADERS, headersAt, placeText, REQUESTS, STORE } from './ops/places.js';
+import type { Job } from './ops/job.js';
+import { ASKING, type Asking, HEADERS, headersAt, placeText, REQUESTS, refuseTwo, STORE } from './ops/places.js';
 import { type SyncFilesOptions, syncFiles } from './ops/sync.js';
 import type { StoreSettings } from './stores/access.js';
 import { isUrl, locate, urlOf } from './stores/urls.js';
@@ -33,14 +34,6 @@ export interface PairOutcome {
   reason?: string;
 }
 
-/** Whether a copy is what it was made of. */
-export interface Validation {
-  /** It is. */
-  ok: boolean;
-  /** What was the same, or what is not. */
-  reason: string;
-}
-
 /** Options of `copyPairs`. */
 export interface PairOptions extends Asking {
   /** How stores are reached. Default: as `environment` says. */
@@ -50,7 +43,7 @@ export interface PairOptions extends Asking {
   /** How requests go. Default: as `StoreRequests` has it. */
   requests?: StoreRequests;
   /** What tells two files apart: see `syncFiles`. Default `mtime`. */
-  compare?: 'size' | 'mtime' | 'checksum';
+  compare?: 'size' | 'mtime' | 'checksum' | 'always';
   /** What is proved of what was written: see `syncFiles`. Default `size`. */
   verify?: 'size' | 'hash' | 'full';
   /** Stops at once. Default: nothing does. */
@@ -68,15 +61,24 @@ const FIELDS: Fields<Omit<PairOptions, 'signal'>> = {
 const PAIRS = each(record<Pair>({ from: path, to: path }, 'from', 'to'));
 const OPTIONS = record<Omit<PairOptions, 'signal'>>(FIELDS);
 
-/** A pair with its places taken apart. */
-interface Placed {
+/** A pair with its places taken apart, and what became of it. */
+export interface Placed {
   readonly outcome: PairOutcome;
   readonly source: readonly [string, string];
   readonly destination: readonly [string, string];
+  /** What the source is, where that was seen. */
+  kind?: EntryKind;
+}
+
+/** A pair of which nothing is known yet. Throws `USAGE` for a place that has no name. */
+export function placed(from: string, to: string): Placed {
+  const outcome: PairOutcome = { from, to, outcome: 'failed', reason: 'it was not reached' };
+  return { outcome, source: split(from), destination: split(to) };
 }
 
 /**
- * Copies files to places of their own, where they differ from what is there.
+ * Copies files to places of their own, where they differ from what is there. Rejects with `USAGE`, before anything is copied,
+ * where two would come to be at one place.
  *
  * @example
  * ```js
@@ -96,67 +98,39 @@ export async function copyPairs(pairs: readonly Pair[], options: PairOptions = {
   return done(pairs, options, {});
 }
 
-/**
- * Holds a file against its copy: by size, and by content unless `verify` is `size`. What a store vouches for is not read.
- *
- * @example
- * ```js
- * import { copyPairs, validateTransfer } from 'bulkhaul';
- *
- * const environment = process.env;
- * await copyPairs([{ from: 'photos/a.jpg', to: 's3://archive/a.jpg' }], { environment });
- * const { ok, reason } = await validateTransfer('photos/a.jpg', 's3://archive/a.jpg', { environment });
- * console.log(ok, reason);
- * ```
- */
-export async function validateTransfer(
-  from: PathLike,
-  to: PathLike,
-  { verify = 'full', ...options }: Omit<PairOptions, 'compare'> = {},
-): Promise<Validation> {
-  const compare = verify === 'size' ? 'size' : 'checksum';
-  const [told] = await done([{ from, to }], { ...options, compare }, { dryRun: true });
-  switch (told?.outcome) {
-    case 'skipped':
-      return { ok: true, reason: compare === 'size' ? 'the sizes are the same' : 'the contents are the same' };
-    case 'added':
-      return { ok: false, reason: `${told.to} is missing` };
-    case 'updated':
-      return { ok: false, reason: told.reason ?? 'they differ' };
-    default:
-      return { ok: false, reason: told?.reason ?? 'nothing is known' };
-  }
-}
-
-async function done(
+/** The same, and what would be done, where that is all that is wanted. */
+export async function done(
   pairs: readonly Pair[],
   { signal, ...options }: PairOptions,
   more: Pick<SyncFilesOptions, 'dryRun'>,
 ): Promise<PairOutcome[]> {
   PAIRS(pairs, 'pairs');
   OPTIONS(options, 'options');
-  const placed = pairs.map(({ from, to }, index): Placed => {
-    const [source, destination] = [placeText(from, `pairs[${index}].from`), placeText(to, `pairs[${index}].to`)];
-    const outcome: PairOutcome = { from: source, to: destination, outcome: 'failed', reason: 'it was not reached' };
-    return { outcome, source: split(source), destination: split(destination) };
-  });
+  const all = pairs.map(({ from, to }, index) =>
+    placed(placeText(from, `pairs[${index}].from`), placeText(to, `pairs[${index}].to`)),
+  );
+  await refuseTwo(all.map(({ outcome }) => outcome));
   // One job for all that lies in the same two places.
   const groups = new Map<string, Placed[]>();
-  for (const pair of placed) add(groups, `${pair.source[0]}\0${pair.destination[0]}`, pair);
+  for (const pair of all) add(groups, `${pair.source[0]}\0${pair.destination[0]}`, pair);
   for (const group of groups.values()) {
-    await one(group, { ...options, ...more, signal }).catch((error: unknown) => {
+    try {
+      const { job } = await copied(group, { ...options, ...more, signal });
+      await job;
+    } catch (error) {
       signal?.throwIfAborted();
       const { message } = BulkhaulError.from(error);
       for (const { outcome } of group) outcome.reason = message;
-    });
+    }
   }
-  return placed.map(({ outcome }) => outcome);
+  return all.map(({ outcome }) => outcome);
 }
 
-async function one(
+/** Copies pairs that lie in the same two places, and says in each what became of it; the job has ended then. */
+export async function copied(
   group: readonly Placed[],
   { headers, ...options }: Partial<SyncFilesOptions>,
-): Promise<Report | undefined> {
+): Promise<{ readonly job: Job }> {
   const [{ source, destination } = { source: ['', ''], destination: ['', ''] }] = group;
   // By the name in the destination, and by the paths that errors tell.
   const known = new Map<string, Placed[]>();
@@ -170,8 +144,12 @@ async function one(
   const job = syncFiles({ ...options, ...headersAt(destination[0], headers), ...places, add: names, entries: true });
   for await (const event of job) {
     if (event.type !== 'entry' && event.type !== 'error') continue;
-    for (const { outcome } of known.get(event.path) ?? []) {
+    for (const pair of known.get(event.path) ?? []) {
+      const { outcome } = pair;
+      // One source may have several copies: what has come to be is not what failed.
+      if (event.type === 'error' && outcome.outcome !== 'failed') continue;
       delete outcome.reason;
+      if (event.type === 'entry') pair.kind = event.kind;
       if (event.type === 'error') Object.assign(outcome, { outcome: 'failed', reason: event.message });
       else if (event.outcome === 'copied') {
         outcome.outcome = event.changes.includes('new') ? 'added' : 'updated';
@@ -179,7 +157,7 @@ async function one(
       } else Object.assign(outcome, { outcome: 'skipped', reason: event.reason });
     }
   }
-  return job;
+  return { job };
 }
 
 const slashed = (place: string) => (place.endsWith('/') ? place : `${place}/`);
@@ -191,7 +169,7 @@ function add(map: Map<string, Placed[]>, key: string, pair: Placed): void {
 }
 
 /** A place that has a file, and its name there: of a URL the store, of a path its directory. */
-function split(place: string): [string, string] {
+export function split(place: string): [string, string] {
   const located = locate(place);
   const at = place.lastIndexOf('/');
   const name = located?.key ?? place.slice(at + 1);

@@ -1,5 +1,5 @@
 /** A disk and a store, file by file; pairs of files; many calls at once, and calls that are made again. */
-import { mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
@@ -7,8 +7,9 @@ import { describe, expect, it } from 'vitest';
 import { BulkhaulError } from '../src/error.js';
 import { type FileSystem, filesystem } from '../src/filesystem.js';
 import { syncDir, syncFiles } from '../src/ops/sync.js';
-import { copyPairs, validateTransfer } from '../src/pairs.js';
+import { copyPairs } from '../src/pairs.js';
 import { runParallel, withRetry } from '../src/parallel.js';
+import { validateTransfer } from '../src/validate.js';
 import { type S3, s3 } from './rig/s3.js';
 import { scratch } from './rig.js';
 
@@ -241,6 +242,107 @@ describe('pairs', () => {
     server.put('a', 'longer');
     expect(await check('size')).toMatchObject({ ok: false });
     expect(server.contents).toEqual({ a: 'longer' });
+  });
+
+  it('are the same only where both are files and were read', async () => {
+    for (const checks of ['crc', 'hash'] as const) {
+      const server = await s3({ checks });
+      const here = scratch();
+      const options = { environment: server.env, requests: REQUESTS };
+      const [from, to] = [join(here, 'a'), 's3://b/a'];
+      writeFileSync(from, 'some');
+      mkdirSync(join(here, 'd'));
+      symlinkSync('a', join(here, 'l'));
+      await copyPairs([{ from, to }], options);
+      const check = (from: string, to: string, verify?: 'size' | 'hash') =>
+        validateTransfer(from, to, { ...options, ...(verify && { verify }) });
+      for (const verify of [undefined, 'hash', 'size'] as const) {
+        expect(await check(from, to, verify)).toMatchObject({ ok: true });
+        expect(await check(to, from, verify)).toMatchObject({ ok: true });
+        for (const [one, other] of [
+          [join(here, 'd'), 's3://b/none'],
+          [join(here, 'd'), to],
+          [join(here, 'l'), to],
+          [join(here, 'l'), 's3://b/none'],
+          [to, join(here, 'd')],
+          [to, join(here, 'l')],
+          [join(here, 'none'), to],
+          [from, 's3://b/none'],
+        ] as const) {
+          expect([one, other, (await check(one, other, verify)).ok]).toEqual([one, other, false]);
+        }
+      }
+      const kept = server.objects.get('a');
+      if (kept !== undefined) kept.body = Buffer.from('sane');
+      expect(await check(from, to)).toMatchObject({ ok: false });
+      expect(await check(to, from)).toMatchObject({ ok: false });
+      for (const verify of ['bogus', 'checksum', 'toString', 5]) {
+        const checking = validateTransfer(from, to, { ...options, verify: verify as never });
+        await expect(checking).rejects.toMatchObject({
+          code: 'USAGE',
+          message: expect.stringContaining('options.verify'),
+        });
+      }
+    }
+  });
+
+  it('of which two have one destination are refused before anything is copied', async () => {
+    const server = await s3();
+    const [here, there] = [scratch(), scratch()];
+    for (const name of ['a', 'b']) writeFileSync(join(here, name), name);
+    mkdirSync(join(there, 'd'));
+    symlinkSync('d', join(there, 'l'));
+    const options = { environment: server.env, requests: REQUESTS };
+    const [a, b] = [join(here, 'a'), join(here, 'b')];
+    for (const [one, other] of [
+      ['s3://b/x', 's3://b/x'],
+      ['s3://b/x', 'S3://b/x'],
+      [join(there, 'd/x'), join(there, 'l/x')],
+      [join(there, 'd/x'), `${there}/d/../l/./x`],
+      [join(there, 'new/x'), `file://${there}/new/x`],
+    ] as const) {
+      const pairs = [
+        { from: a, to: one },
+        { from: a, to: 's3://b/y' },
+        { from: b, to: other },
+      ];
+      await expect(copyPairs(pairs, options)).rejects.toMatchObject({
+        code: 'USAGE',
+        message: expect.stringContaining(other),
+      });
+    }
+    const places = { source: here, destination: 's3://b/p', ...options };
+    for (const add of [
+      ['a', { from: 'b', to: 'a' }],
+      [{ from: 'a', to: 'x' }, 'b', { from: 'b', to: 'x' }],
+    ]) {
+      const refused = { code: 'USAGE', message: expect.stringMatching(/s3:\/\/b\/p\/[ax]/) };
+      await expect(syncFiles({ ...places, add }).orThrow()).rejects.toMatchObject(refused);
+    }
+    expect([server.keys, readdirSync(join(there, 'd'))]).toEqual([[], []]);
+    // The same twice is one; one may go to two places.
+    const twice = [
+      { from: a, to: 's3://b/x' },
+      { from: a, to: 's3://b/x' },
+      { from: a, to: 's3://b/X' },
+    ];
+    expect((await copyPairs(twice, options)).map(({ outcome }) => outcome)).toEqual(['added', 'added', 'added']);
+    expect(server.keys).toEqual(['X', 'x']);
+  });
+
+  it('are told apart where one source has several copies and one of them fails', async () => {
+    const server = await s3();
+    const there = scratch();
+    server.put('a', 'a');
+    let asked = 0;
+    server.plan = ({ method }) => {
+      asked += method === 'GET' ? 1 : 0;
+      return method === 'GET' && asked === 2 ? { status: 403, code: 'AccessDenied' } : undefined;
+    };
+    const pairs = ['x', 'y', 'z'].map((name) => ({ from: 's3://b/a', to: join(there, name) }));
+    const outcomes = await copyPairs(pairs, { environment: server.env, requests: REQUESTS });
+    for (const { to, outcome } of outcomes) expect(outcome).toBe(existsSync(to) ? 'added' : 'failed');
+    expect(outcomes.filter(({ outcome }) => outcome === 'failed')).toHaveLength(1);
   });
 });
 

@@ -121,6 +121,7 @@ const ROOMS = [
   ...['ops/volumes', 'ops/treeimage', 'ops/diskpatch', 'ops/clone/plan', 'ops/clone'],
   'pairs',
   'filesystem',
+  'validate',
   'resume',
   'report',
   'index',

@@ -3,10 +3,13 @@
  *
  * Comes in: what a caller gave; goes out: checks of it, and access in the addon's form.
  */
-import { fromBytes, type PathLike } from '../names.js';
+import { realpath } from 'node:fs/promises';
+import { basename, dirname } from 'node:path';
+import { BulkhaulError } from '../error.js';
+import { fromBytes, type PathLike, toBytes } from '../names.js';
 import type { ObjectHeaders, StoreAccess, StoreRequests } from '../native/options.js';
 import { accessOf, type Credentials, type StoreSettings } from '../stores/access.js';
-import { isHere, isUrl, serviceOf } from '../stores/urls.js';
+import { canonical, isHere, isUrl, serviceOf } from '../stores/urls.js';
 import {
   boolean,
   count,
@@ -65,6 +68,44 @@ export function wholePlace(place: string): string {
 /** A place on this machine as a path; a URL stays. */
 export function plainPlace(place: string): string {
   return isHere(place) ? place.replace(/^file:(?:\/\/)?(?=\/)/i, '') : place;
+}
+
+/**
+ * Where an entry is, whatever it is called: of a path its name in what the directories above it lead to, of a URL that in one
+ * spelling. The entry itself is not followed. `known`: directories that were looked at.
+ */
+export async function whereabouts(place: string, known = new Map<string, string>()): Promise<string> {
+  if (!isHere(place)) return canonical(place);
+  const path = plainPlace(place);
+  const name = basename(path);
+  if (['', '.', '..'].includes(name)) return led(path === '' ? '.' : path);
+  const directory = dirname(path);
+  const above = known.get(directory) ?? (await led(directory));
+  known.set(directory, above);
+  return above === '/' ? `/${name}` : `${above}/${name}`;
+}
+
+/** What a directory leads to; of one that is not there, as far as it is. */
+async function led(path: string): Promise<string> {
+  try {
+    return fromBytes(await realpath(toBytes(path), 'buffer'));
+  } catch {
+    return dirname(path) === path ? path : whereabouts(path);
+  }
+}
+
+/** Throws `USAGE` where two sources would have one destination: in a store one content would take the place of the other. */
+export async function refuseTwo(copies: Iterable<{ readonly from: string; readonly to: string }>): Promise<void> {
+  const known = new Map<string, string>();
+  const sources = new Map<string, string>();
+  for (const { from, to } of copies) {
+    const place = await whereabouts(to, known);
+    const other = sources.get(place);
+    if (other !== undefined && other !== from) {
+      throw new BulkhaulError('USAGE', `${to} would be the copy of two: ${other} and ${from}`);
+    }
+    sources.set(place, from);
+  }
 }
 
 /** How the store of one place is reached. */

@@ -5,7 +5,7 @@
  */
 import { join } from 'node:path';
 import { BulkhaulError } from '../error.js';
-import type { PathLike } from '../names.js';
+import { fromBytes, type PathLike } from '../names.js';
 import type {
   NativeCopyOptions,
   NativeStoreCompareOptions,
@@ -37,7 +37,18 @@ import {
   text,
 } from './arguments.js';
 import { begin, type Job, journalFor, type Prepared, prepared } from './job.js';
-import { ASKING, type Asking, accessTo, HEADERS, placeText, REQUESTS, STORE, settled, wholePlace } from './places.js';
+import {
+  ASKING,
+  type Asking,
+  accessTo,
+  HEADERS,
+  placeText,
+  REQUESTS,
+  refuseTwo,
+  STORE,
+  settled,
+  wholePlace,
+} from './places.js';
 
 /** Where `incrementalSync` remembers. */
 export interface Remembered {
@@ -142,7 +153,7 @@ export interface NamePair {
 
 /** Options of `syncFiles`. */
 export interface SyncFilesOptions extends Omit<SyncOptions, 'exclude' | 'removeExtra'> {
-  /** Names of files, relative to both places, or of two, one relative to each: what is brought over where it changed. Default: none. */
+  /** Names of files, relative to both places, or of two, one relative to each: what is brought over where it changed. No two become one. Default: none. */
   add?: (PathLike | NamePair)[];
   /** Names that are removed from the destination, after that, and if nothing failed. Default: none. */
   remove?: PathLike[];
@@ -235,6 +246,8 @@ export async function prepareSync(options: SyncOptions & SyncFilesOptions): Prom
   const { add, remove } = options;
   const named = add !== undefined || remove !== undefined;
   if (isHere(source) && isHere(destination) && !named) return copied(options, source, destination);
+  const brought = (add ?? []).map(taken);
+  await refuseTwo(placesOf(brought, source, destination));
   const { store = {}, environment, credentials } = options;
   const asked = { environment, credentials: options.sourceCredentials ?? credentials };
   const sourceAccess = await accessTo(source, options.sourceStore ?? store, asked);
@@ -267,7 +280,7 @@ export async function prepareSync(options: SyncOptions & SyncFilesOptions): Prom
     ...(destinationAccess && { destinationAccess }),
     ...(backupAccess && { backupAccess }),
     ...excluding(exclude?.map(pathBytes)),
-    ...(named && { names: { taken: (add ?? []).map(taken), removed: names(remove, 'remove') } }),
+    ...(named && { names: { taken: brought, removed: names(remove, 'remove') } }),
     ...(maxDelete !== undefined && mostOf(maxDelete)),
     ...(backup !== undefined && { backup: pathBytes(pathText(backup, 'the backup directory')) }),
     ...(state !== undefined && { state: pathBytes(pathText(state, 'the state file')) }),
@@ -294,6 +307,17 @@ export async function prepareSync(options: SyncOptions & SyncFilesOptions): Prom
     pathBytes(join(pathText(settings.directory, 'the directory of journals'), 'uploads', journal.id));
   return prepared(journal, async () => stores.sync({ ...native, ...(uploads && { uploads }) }));
 }
+
+/** Whole places of what is named. */
+function* placesOf(named: readonly { key: Buffer; to?: Buffer }[], source: string, destination: string) {
+  const [from, to] = [slashed(source), slashed(destination)];
+  for (const { key, to: renamed = key } of named) {
+    yield { from: `${from}${fromBytes(key)}`, to: `${to}${fromBytes(renamed)}` };
+  }
+}
+
+/** A place, to be followed by a name in it. */
+const slashed = (place: string) => (/[/:]$/.test(place) ? place : `${place}/`);
 
 function taken(given: PathLike | NamePair, index: number): { key: Buffer; to?: Buffer } {
   const name = (name: PathLike, key: string) => pathBytes(pathText(name, key));

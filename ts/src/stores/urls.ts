@@ -1,4 +1,5 @@
 /** URLs of places: text in, what it names out. Of a URL nothing is decoded: keys are as they stand. */
+import { normalize } from 'node:path/posix';
 import type { PathLike } from '../names.js';
 
 /** Whether a place is named by a URL. */
@@ -45,4 +46,13 @@ export function locate(url: string): Located | undefined {
 /** The URL of a key in a store. */
 export function urlOf({ store, key }: Located): string {
   return /[/:]$/.test(store) || key === '' ? `${store}${key}` : `${store}/${key}`;
+}
+
+/** A URL in one spelling, to be held against others: no scheme has two names, and where keys are paths none has two. */
+export function canonical(url: string): string {
+  const located = locate(url);
+  if (located === undefined) return url;
+  const { key } = located;
+  const store = located.store.replace(/^[a-z0-9]+:/i, (scheme) => scheme.toLowerCase()).replace(/^gcs:/, 'gs:');
+  return urlOf({ store, key: serviceOf(url) || key === '' ? key : normalize(key) });
 }

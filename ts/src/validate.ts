@@ -1,0 +1,74 @@
+/**
+ * A file held against its copy, wherever both are.
+ *
+ * Comes in: two URLs or paths; goes out: whether one is what the other is, and why not. Nothing is written.
+ */
+import { createHash } from 'node:crypto';
+import { BulkhaulError, unfit } from './error.js';
+import { filesystem } from './filesystem.js';
+import type { PathLike } from './names.js';
+import { placeText } from './ops/places.js';
+import { done, type PairOptions } from './pairs.js';
+
+/** Whether a copy is what it was made of. */
+export interface Validation {
+  /** Both are files, and what was compared is the same. */
+  ok: boolean;
+  /** What was the same, or what is not. */
+  reason: string;
+}
+
+/** What is compared by each kind of proof. */
+const COMPARED = { size: 'size', hash: 'checksum', full: 'size' } as const;
+
+/**
+ * Holds a file against its copy, by size, and by what is in both: with `hash` what the store of the copy vouches for is not read;
+ * with `full`, which is the default, all of both is; with `size` nothing is. Symlinks are no files.
+ *
+ * @example
+ * ```js
+ * import { copyPairs, validateTransfer } from 'bulkhaul';
+ *
+ * const environment = process.env;
+ * await copyPairs([{ from: 'photos/a.jpg', to: 's3://archive/a.jpg' }], { environment });
+ * const { ok, reason } = await validateTransfer('photos/a.jpg', 's3://archive/a.jpg', { environment });
+ * console.log(ok, reason);
+ * ```
+ */
+export async function validateTransfer(
+  from: PathLike,
+  to: PathLike,
+  { verify = 'full', ...options }: Omit<PairOptions, 'compare'> = {},
+): Promise<Validation> {
+  if (!Object.hasOwn(COMPARED, verify)) throw unfit('options.verify', "'size', 'hash' or 'full'", verify);
+  const compare = COMPARED[verify];
+  const [told] = await done([{ from, to }], { ...options, compare }, { dryRun: true });
+  const { outcome, reason } = told ?? {};
+  if (outcome === 'added') return { ok: false, reason: `${told?.to} is missing` };
+  if (reason === 'not-a-file') return { ok: false, reason: `${told?.from} is no regular file` };
+  if (outcome !== 'skipped' || reason !== 'unchanged') return { ok: false, reason: reason ?? 'nothing is known' };
+  if (verify === 'size') return { ok: true, reason: 'the sizes are the same' };
+  if (verify === 'full') {
+    try {
+      const both = [placeText(from, 'from'), placeText(to, 'to')].map((place) => digestOf(place, options));
+      const [theirs, ours] = await Promise.all(both);
+      if (theirs !== ours) return { ok: false, reason: 'they differ: content' };
+    } catch (error) {
+      options.signal?.throwIfAborted();
+      return { ok: false, reason: BulkhaulError.from(error).message };
+    }
+  }
+  return { ok: true, reason: 'the contents are the same' };
+}
+
+/** A sum of all that is in a file, which is read. */
+async function digestOf(place: string, { signal, ...options }: PairOptions): Promise<string> {
+  const { environment, credentials, store, requests } = options;
+  const asked = { environment, credentials, ...(store && { store }), ...(requests && { requests }) };
+  const hash = createHash('sha256');
+  for await (const part of filesystem('file', asked).open(place)) {
+    signal?.throwIfAborted();
+    hash.update(part as Buffer);
+  }
+  return hash.digest('hex');
+}
