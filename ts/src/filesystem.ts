@@ -6,7 +6,7 @@
  * what is written appears when its stream has finished, and not before.
  */
 import { createReadStream } from 'node:fs';
-import { mkdir, readdir, rename, stat } from 'node:fs/promises';
+import { lstat, mkdir, readdir, rename, stat } from 'node:fs/promises';
 import { basename, dirname } from 'node:path';
 import { Readable, Writable } from 'node:stream';
 import { BulkhaulError, unfit } from './error.js';
@@ -15,12 +15,14 @@ import { fromBytes, toBytes } from './names.js';
 import type { ObjectHeaders, StoreRequests } from './native/options.js';
 import { type FileEntry, loadStores, type NativeFiles, type NativeFileWriter } from './native.js';
 import { type MaxDelete, record } from './ops/arguments.js';
-import { ASKING, type Asking, accessTo, HEADERS, headersAt, REQUESTS, STORE } from './ops/places.js';
+import { copyMapped } from './ops/copy.js';
+import { ASKING, type Asking, accessTo, HEADERS, headersAt, REQUESTS, STORE, whereabouts } from './ops/places.js';
 import { remove } from './ops/remove.js';
 import { removeBelow } from './ops/retain.js';
 import { listStore, syncDir, syncFiles } from './ops/sync.js';
+import { copied, placed, split } from './pairs.js';
 import type { StoreSettings } from './stores/access.js';
-import { isHere, isUrl, type Located, locate, urlOf } from './stores/urls.js';
+import { isHere, isUrl, type Located, locate, serviceOf, urlOf } from './stores/urls.js';
 
 /** Options of `filesystem`. */
 export interface FileSystemOptions extends Asking {
@@ -154,7 +156,7 @@ export class FileSystem {
 
   /** A name of something in a store, as the methods take it. */
   #named(store: string, key: string): string {
-    const url = urlOf({ store, key: key.replace(/\/$/, '') });
+    const url = urlOf({ store, key });
     const root = this.root === '' || this.root.endsWith('/') ? this.root : `${this.root}/`;
     return url.startsWith(root) ? url.slice(root.length) : url;
   }
@@ -184,7 +186,7 @@ export class FileSystem {
 
   #told(store: string, { key, directory, size, written, mtime, tag }: FileEntry): FileInfo {
     const name = this.#named(store, fromBytes(key));
-    if (directory) return { name, type: 'directory', size: 0 };
+    if (directory) return { name: name.replace(/\/$/, ''), type: 'directory', size: 0 };
     const modified = new Date((mtime ?? written) * 1000);
     return { name, type: 'file', size, modified, ...(tag && { tag: tag.toString() }) };
   }
@@ -214,7 +216,8 @@ export class FileSystem {
   }
 
   /**
-   * All files below a directory, in the order of the bytes of their names.
+   * All files below a directory, in the order of the bytes of their names. On a disk a symlink to a file is that file, and one to
+   * a directory is not entered.
    *
    * @example
    * ```js
@@ -227,13 +230,13 @@ export class FileSystem {
   async find(name = ''): Promise<FileInfo[]> {
     const place = this.#place(name);
     if ('path' in place) {
-      const below = async (infos: FileInfo[]): Promise<FileInfo[]> => {
-        const all = await Promise.all(
-          infos.map(async (info) => (isFile(info) ? [info] : below(await children(info.name, this.url(info.name))))),
-        );
-        return all.flat();
+      const below = async (info: FileInfo): Promise<FileInfo[]> => {
+        const path = this.url(info.name);
+        if (isFile(info)) return [info];
+        return (await lstat(toBytes(path))).isSymbolicLink() ? [] : all(await children(info.name, path));
       };
-      return (await below(await this.ls(name))).sort((a, b) => Buffer.compare(toBytes(a.name), toBytes(b.name)));
+      const all = async (infos: FileInfo[]) => (await Promise.all(infos.map(below))).flat();
+      return (await all(await this.ls(name))).sort((a, b) => Buffer.compare(toBytes(a.name), toBytes(b.name)));
     }
     const { key } = place;
     const { requests, store, environment, credentials } = this.options;
@@ -283,12 +286,27 @@ export class FileSystem {
     if ('path' in place) return look(name, place.path);
     const { store, key } = place;
     const files = await this.#opened(store);
-    const itself = key === '' || key.endsWith('/') ? null : await files.stat(toBytes(key)).catch(storeError);
+    const isDirectory = key === '' || key.endsWith('/');
+    const itself = await (isDirectory ? this.#marker(store, key) : files.stat(toBytes(key)).catch(storeError));
     if (itself !== null) return this.#told(store, itself);
-    const directory = key === '' || key.endsWith('/') ? key : `${key}/`;
-    const within = await files.list(toBytes(directory)).catch(storeError);
-    if (within.length === 0 && key !== '') return undefined;
-    return { name: this.#named(store, directory), type: 'directory', size: 0 };
+    const within = await files.list(toBytes(isDirectory ? key : `${key}/`)).catch(storeError);
+    const isThere = within.length > 0 || key === '' || (!isDirectory && (await this.#marker(store, key)) !== null);
+    return isThere ? { name: this.#named(store, key.replace(/\/$/, '')), type: 'directory', size: 0 } : undefined;
+  }
+
+  /** The object that bears the name of a directory, with its slash. Only services of objects have such. */
+  async #marker(store: string, key: string): Promise<FileEntry | null> {
+    if (key === '' || !serviceOf(store)) return null;
+    const files = await this.#opened(store);
+    return files.stat(toBytes(slashed(key))).catch(storeError);
+  }
+
+  /** The object that bears the name of a directory, and whether it is all that there is. */
+  async #marked(store: string, key: string): Promise<{ marker: FileEntry | null; alone: boolean }> {
+    const marker = await this.#marker(store, key);
+    if (marker === null) return { marker, alone: false };
+    const files = await this.#opened(store);
+    return { marker, alone: (await files.list(toBytes(key)).catch(storeError)).length === 0 };
   }
 
   /**
@@ -396,7 +414,8 @@ export class FileSystem {
   }
 
   /**
-   * Brings a file of this machine here, or with `recursive` what is in a directory of it, where it differs.
+   * Brings a file of this machine here, or with `recursive` what is in a directory of it, where it differs. What is no regular
+   * file rejects with `USAGE`; of what is in a directory a store takes regular files.
    *
    * @example
    * ```js
@@ -407,12 +426,13 @@ export class FileSystem {
    * console.log(outcomes.copied);
    * ```
    */
-  put(local: string, name: string, { recursive = false }: Scope = {}): Promise<Report> {
+  async put(local: string, name: string, { recursive = false }: Scope = {}): Promise<Report> {
     return this.#brought(local, this.url(name), recursive);
   }
 
   /**
-   * Brings a file to this machine, or with `recursive` what is in a directory, where it differs.
+   * Brings a file to this machine, or with `recursive` what is in a directory, where it differs. What is no regular file rejects
+   * with `USAGE`.
    *
    * @example
    * ```js
@@ -422,12 +442,13 @@ export class FileSystem {
    * await archive.get('photos/a.jpg', 'photos/again.jpg');
    * ```
    */
-  get(name: string, local: string, { recursive = false }: Scope = {}): Promise<Report> {
+  async get(name: string, local: string, { recursive = false }: Scope = {}): Promise<Report> {
     return this.#brought(this.url(name), local, recursive);
   }
 
   /**
-   * Copies a file, or with `recursive` what is in a directory, within the store where it can.
+   * Copies a file, or with `recursive` what is in a directory, within the store where it can, whatever is there. What is no
+   * regular file rejects with `USAGE`; of what is in a directory a store takes regular files.
    *
    * @example
    * ```js
@@ -437,16 +458,28 @@ export class FileSystem {
    * await archive.cp('photos/a.jpg', 'backup/a.jpg');
    * ```
    */
-  cp(from: string, to: string, { recursive = false }: Scope = {}): Promise<Report> {
-    return this.#brought(this.url(from), this.url(to), recursive);
+  async cp(from: string, to: string, { recursive = false }: Scope = {}): Promise<Report> {
+    const [source, destination] = [this.url(from), this.url(to)];
+    if (!recursive) await refuseItself(source, below(destination, source), false);
+    return this.#brought(source, destination, recursive, true);
   }
 
-  #brought(source: string, destination: string, recursive: boolean): Promise<Report> {
+  /** `always`: also what seems to be the same. */
+  async #brought(source: string, destination: string, recursive: boolean, always = false): Promise<Report> {
+    const compare = always && ({ compare: 'always' } as const);
     const asked = { ...this.#asked, ...headersAt(destination, this.options.headers) };
-    if (recursive) return syncDir({ source, destination, ...asked }).orThrow();
-    const [from, name] = split(source);
-    const [to, other] = split(destination.endsWith('/') ? destination + name : destination);
-    return syncFiles({ source: from, destination: to, add: [{ from: name, to: other }], ...asked }).orThrow();
+    if (recursive && isHere(source) && isHere(destination)) {
+      // What is compared as a whole, and is the same, is as it would be copied. Two paths have no requests.
+      const { requests: _, ...plain } = asked;
+      return syncDir({ source, destination, ...plain, ...(always && { compare: 'checksum' }) }).orThrow();
+    }
+    if (recursive) return syncDir({ source, destination, ...asked, ...compare }).orThrow();
+    const pair = placed(source, below(destination, source));
+    const { job } = await copied([pair], { ...asked, ...compare });
+    const report = await job.orThrow();
+    if (pair.outcome.reason !== 'not-a-file') return report;
+    const why = pair.kind === 'directory' ? 'a directory: say recursive' : 'no regular file, and only those are copied';
+    throw new BulkhaulError('USAGE', `${source} is ${why}`);
   }
 
   get #asked() {
@@ -455,7 +488,9 @@ export class FileSystem {
   }
 
   /**
-   * Gives a file another name, or with `recursive` all that is in a directory: in a store it is copied and then removed.
+   * Gives a file another name, or with `recursive` all that is in a directory, whatever is there: in a store it is copied and then
+   * removed. What can't be copied stays (symlinks do, from a disk to a store), and it rejects with `INCOMPLETE` then. Nothing is
+   * moved onto itself or into itself: `USAGE`.
    *
    * @example
    * ```js
@@ -466,27 +501,59 @@ export class FileSystem {
    * ```
    */
   async mv(from: string, to: string, { recursive = false }: Scope = {}): Promise<void> {
-    const [here, there] = [this.url(from), this.url(to)];
-    if (isHere(here) && isHere(there)) {
-      const renamed = await rename(toBytes(here), toBytes(there)).then(
-        () => true,
-        (error: NodeJS.ErrnoException) => {
-          if (error.code === 'EXDEV') return false;
-          throw missing(error, here);
-        },
-      );
-      if (renamed) return;
+    const here = this.url(from);
+    const there = recursive ? this.url(to) : below(this.url(to), here);
+    await refuseItself(here, there, recursive);
+    if (isHere(here) && isHere(there)) return renamed(here, there);
+    if (recursive) return this.#movedAll(slashed(here), slashed(there));
+    const pair = placed(here, there);
+    const { job } = await copied([pair], { ...this.#asked, compare: 'always' });
+    await job.orThrow();
+    const { outcome, reason } = pair.outcome;
+    if (outcome !== 'added' && outcome !== 'updated') throw staying([`${here} (${reason})`]);
+    await this.#removed(pair.source[0], [pair.source[1]]);
+  }
+
+  /** Moves what is in a directory, of which one at least is in a store: only what was copied goes. */
+  async #movedAll(here: string, there: string): Promise<void> {
+    const place = this.#place(here);
+    const { marker, alone } = 'store' in place ? await this.#marked(place.store, place.key) : NO_MARKER;
+    const [gone, stay]: [string[], string[]] = [[], []];
+    if (!alone) {
+      // A marker is moved where its directory has come to be; a directory of a disk stays.
+      const markers = serviceOf(here) !== undefined;
+      const places = { source: here, destination: there };
+      const job = syncDir({ ...places, ...this.#asked, compare: 'always', entries: true, markers });
+      for await (const event of job) {
+        if (event.type !== 'entry') continue;
+        const isDirectory = event.kind === 'directory';
+        if (event.outcome === 'copied' || (isDirectory && markers)) gone.push(event.path);
+        else if (!isDirectory) stay.push(`${here}${event.path} (${event.reason})`);
+      }
+      await job.orThrow();
     }
-    // Only what was copied goes: what comes meanwhile stays.
-    const names = recursive
-      ? (await this.find(from)).map(({ name }) => this.url(name).slice(slashed(here).length))
-      : [];
-    const [source, name] = recursive ? [slashed(here), ''] : split(here);
-    const [destination, other] = recursive ? [slashed(there), ''] : split(there);
-    const add = recursive ? names : [{ from: name, to: other }];
-    await syncFiles({ source, destination, add, ...this.#asked }).orThrow();
-    const gone = recursive ? names : [name];
-    await syncFiles({ source: destination, destination: source, remove: gone, ...this.#asked }).orThrow();
+    if (gone.length > 0) await this.#removed(here, gone);
+    if (marker !== null && 'store' in place) {
+      if (await this.#marks(here, there, marker)) await this.#removed(place.store, [place.key]);
+      else stay.push(`${here} (not-a-file)`);
+    }
+    if (stay.length > 0) throw staying(stay);
+  }
+
+  /** Gives what bears the name of a directory another; false: it can't have that. */
+  async #marks(here: string, there: string, { directory }: FileEntry): Promise<boolean> {
+    const goal = this.#place(there);
+    const isObject = 'store' in goal && goal.key !== '' && serviceOf(goal.store) !== undefined;
+    if (directory && isObject) {
+      const files = await this.#opened(goal.store);
+      await files.write(toBytes(goal.key)).finish().catch(storeError);
+    } else if (directory) await this.makedirs(there);
+    else if (isObject) await (await copied([placed(here, there)], { ...this.#asked, compare: 'always' })).job.orThrow();
+    return directory || isObject;
+  }
+
+  #removed(place: string, remove: string[], limit: Guarded = {}): Promise<Report> {
+    return syncFiles({ source: place, destination: place, remove, ...limit, ...this.#asked }).orThrow();
   }
 
   /**
@@ -503,13 +570,23 @@ export class FileSystem {
    */
   async rm(name: string, { recursive = false, maxDelete }: Scope & Guarded = {}): Promise<Report> {
     const url = this.url(name);
-    const limit = maxDelete !== undefined && { maxDelete };
+    const limit: Guarded = maxDelete === undefined ? {} : { maxDelete };
     const { type } = await this.info(name);
     if (type === 'directory' && !recursive) throw new BulkhaulError('USAGE', `${url} is a directory: say recursive`);
     if (isHere(url)) return remove({ paths: url, ...limit }).orThrow();
-    if (type === 'directory') return removeBelow({ place: slashed(url), ...limit, ...this.#asked }).orThrow();
+    if (type === 'directory' || (recursive && url.endsWith('/'))) return this.#emptied(slashed(url), limit);
     const [destination, key] = split(url);
-    return syncFiles({ source: destination, destination, remove: [key], ...this.#asked }).orThrow();
+    return this.#removed(destination, [key]);
+  }
+
+  /** Removes what is in a directory of a store, and last what bears its name. */
+  async #emptied(url: string, limit: Guarded): Promise<Report> {
+    const { store, key } = this.#place(url) as Located;
+    const { marker, alone } = await this.#marked(store, key);
+    if (alone) return this.#removed(store, [key], limit);
+    const report = await removeBelow({ place: url, ...limit, ...this.#asked }).orThrow();
+    if (marker !== null) await this.#removed(store, [key]);
+    return report;
   }
 
   /**
@@ -535,22 +612,70 @@ export class FileSystem {
   }
 }
 
+const NO_MARKER = { marker: null, alone: false };
 const isFile = ({ type }: FileInfo) => type === 'file';
 const slashed = (url: string) => (url.endsWith('/') ? url : `${url}/`);
 
-/** The place that holds a file, and its name in it. */
-function split(url: string): [string, string] {
-  const at = url.lastIndexOf('/');
-  const name = url.slice(at + 1);
-  if (name === '') throw new BulkhaulError('USAGE', `${url} is no name of a file`);
-  if (at < 0) return ['.', name];
-  return [isUrl(url) ? url.slice(0, at) : url.slice(0, at) || '/', name];
+/** A destination: what ends with a slash is the directory for a file, which keeps its name. */
+function below(there: string, here: string): string {
+  return there.endsWith('/') && !here.endsWith('/') ? there + here.slice(here.lastIndexOf('/') + 1) : there;
 }
+
+/** Where something is, and of a path also what it leads to: links to one file are that file. */
+async function identified(place: string): Promise<{ at: string; inode: string | undefined }> {
+  const known = isHere(place) ? await stat(toBytes(place), { bigint: true }).catch(() => undefined) : undefined;
+  return { at: await whereabouts(place), inode: known && `${known.dev}:${known.ino}` };
+}
+
+/** Throws `USAGE` where one place is the other, or with `recursive` one is in the other, by whatever names. */
+async function refuseItself(here: string, there: string, recursive: boolean): Promise<void> {
+  const [from, to] = await Promise.all([identified(here), identified(there)]);
+  // Of objects a slash at the end is part of the name.
+  const [one, other] = recursive ? [slashed(from.at), slashed(to.at)] : [from.at, to.at];
+  if (one === other || (from.inode && from.inode === to.inode)) {
+    throw new BulkhaulError('USAGE', `${there} is ${here} itself`);
+  }
+  const isDirectory = recursive || (isHere(here) && isHere(there));
+  if (isDirectory && other.startsWith(slashed(one))) throw new BulkhaulError('USAGE', `${there} is in ${here}`);
+  if (recursive && one.startsWith(other)) throw new BulkhaulError('USAGE', `${here} is in ${there}`);
+}
+
+/** Moves an entry of this machine: by its name, or where that is another file system as a proved copy. */
+async function renamed(here: string, there: string): Promise<void> {
+  try {
+    await rename(toBytes(here), toBytes(there));
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === 'ENOENT') throw await missing(error as Error, here, there);
+    if (code !== 'EXDEV') throw error;
+    const source = { path: here, contents: false, name: basename(there), follow: false };
+    const destinations = [{ path: dirname(there), follow: true }];
+    await copyMapped({ sources: [source], destinations, removeSources: true, verify: true }).orThrow();
+  }
+}
+
+/** Which of the two it was that is not there. */
+async function missing(cause: Error, here: string, there: string): Promise<BulkhaulError> {
+  const source = await lstat(toBytes(here)).catch(() => undefined);
+  return source === undefined
+    ? new BulkhaulError('NO_SOURCE', `${here}: there is no such file`, { cause })
+    : new BulkhaulError('NO_DESTINATION', `${there}: there is no such directory as ${dirname(there)}`, { cause });
+}
+
+/** What was not moved. */
+function staying(names: readonly string[]): BulkhaulError {
+  const more = names.length - NAMED;
+  const named = names.slice(0, NAMED).join(', ');
+  return new BulkhaulError('INCOMPLETE', `not moved: ${named}${more > 0 ? ` and ${more} more` : ''}`);
+}
+
+/** So many names are in one sentence. */
+const NAMED = 10;
 
 /** A file or directory of this machine; symlinks are followed. */
 async function look(name: string, path: string): Promise<FileInfo | undefined> {
   const found = await stat(toBytes(path === '' ? '.' : path)).catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return undefined;
+    if (['ENOENT', 'ENOTDIR', 'ELOOP'].includes(error.code ?? '')) return undefined;
     throw error;
   });
   if (found === undefined) return undefined;
@@ -577,10 +702,4 @@ function asStoreError(error: unknown): BulkhaulError {
 
 function storeError(error: unknown): never {
   throw asStoreError(error);
-}
-
-function missing(error: NodeJS.ErrnoException, path: string): Error {
-  return error.code === 'ENOENT'
-    ? new BulkhaulError('NO_SOURCE', `${path}: there is no such file`, { cause: error })
-    : error;
 }

@@ -1,15 +1,28 @@
 /** A disk and a store, file by file; pairs of files; many calls at once, and calls that are made again. */
-import { existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  linkSync,
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, onTestFinished } from 'vitest';
 import { BulkhaulError } from '../src/error.js';
 import { type FileSystem, filesystem } from '../src/filesystem.js';
 import { syncDir, syncFiles } from '../src/ops/sync.js';
 import { copyPairs } from '../src/pairs.js';
 import { runParallel, withRetry } from '../src/parallel.js';
 import { validateTransfer } from '../src/validate.js';
+import { MEMORY } from './rig/disks.js';
 import { type S3, s3 } from './rig/s3.js';
 import { scratch } from './rig.js';
 
@@ -196,6 +209,280 @@ describe('a place', () => {
     symlinkSync('nowhere', join(root, 'link'));
     writeFileSync(join(root, 'file'), '1');
     expect((await disk.ls(root)).map(({ name }) => name)).toEqual([join(root, 'file')]);
+  });
+});
+
+describe('what is moved', () => {
+  it('is never put onto itself or into itself, by whatever name', async () => {
+    for (const [what, files, server] of await places()) {
+      server?.objects.clear();
+      const name = (name: string) => at(files, name);
+      await files.makedirs(name('m/sub'));
+      for (const file of ['m/a', 'm/b', 'm/sub/c']) {
+        await pipeline(Readable.from([Buffer.from(file)]), files.open(name(file), 'w'));
+      }
+      const whole = files.url(name('m/a'));
+      const refused: [string, string, boolean][] = [
+        [name('m/a'), name('m/a'), false],
+        [name('m/a'), name('m/a'), true],
+        [name('m/a'), name('m/'), false],
+        [name('m'), name('m'), true],
+        [name('m'), name('m/'), true],
+        [name('m'), name('m/sub'), true],
+        [name('m'), name('m/new/er'), true],
+        [name('m/sub'), name('m'), true],
+        [name('m/a'), whole, false],
+        [name('m/a'), whole.replace('s3:', 'S3:'), false],
+      ];
+      for (const [from, to, recursive] of refused) {
+        const moving = files.mv(from, to, { recursive });
+        await expect(moving, `${what}: ${from} to ${to}`).rejects.toMatchObject({ code: 'USAGE' });
+      }
+      await expect(files.cp(name('m/a'), name('m/a'))).rejects.toMatchObject({ code: 'USAGE' });
+      expect(names(await files.find(name('m')))).toEqual(['m/a', 'm/b', 'm/sub/c']);
+      // A name that only begins so is another.
+      await files.mv(name('m'), name('m2'), { recursive: true });
+      expect(names(await files.find(name('')))).toEqual(['m2/a', 'm2/b', 'm2/sub/c']);
+    }
+  }, 60_000);
+
+  it('is told from itself on a disk by what paths lead to', async () => {
+    const root = scratch();
+    const files = filesystem(root);
+    mkdirSync(join(root, 'm'));
+    symlinkSync('m', join(root, 'n'));
+    writeFileSync(join(root, 'm/a'), '1');
+    linkSync(join(root, 'm/a'), join(root, 'b'));
+    symlinkSync('m/a', join(root, 'l'));
+    for (const [from, to] of [
+      ['m/a', 'n/a'],
+      ['m/a', 'm/../n/./a'],
+      ['m/a', 'b'],
+      ['l', 'm/a'],
+      ['m', 'n/sub'],
+    ] as const) {
+      await expect(files.mv(from, to), `${from} to ${to}`).rejects.toMatchObject({ code: 'USAGE' });
+    }
+    expect(readdirSync(root).sort()).toEqual(['b', 'l', 'm', 'n']);
+    expect(readFileSync(join(root, 'l'), 'utf8')).toBe('1');
+    // The link itself goes to where it leads.
+    await files.mv('n', 'm/n');
+    expect(lstatSync(join(root, 'm/n')).isSymbolicLink()).toBe(true);
+    await expect(files.mv('m/a', 'no/such/a')).rejects.toMatchObject({
+      code: 'NO_DESTINATION',
+      message: expect.stringContaining(join(root, 'no/such')),
+    });
+    await expect(files.mv('none', 'other')).rejects.toMatchObject({
+      code: 'NO_SOURCE',
+      message: expect.stringContaining(join(root, 'none')),
+    });
+  });
+
+  it('takes the place of what looks like it, and so does a copy', async () => {
+    const server = await s3();
+    const options = { environment: server.env, requests: REQUESTS };
+    const [files, here] = [filesystem('s3://b', options), scratch()];
+    const disk = filesystem(here, options);
+    // Of the same size and last change, and foreign ones that were written later.
+    for (const kept of [{ 'x-amz-meta-mtime': '1000000000' }, {}]) {
+      const fill = () => {
+        server.objects.clear();
+        for (const [key, body] of Object.entries({ 'd/a': 'some', 'e/a': 'them' })) server.put(key, body, kept);
+        mkdirSync(join(here, 'd'), { recursive: true });
+        writeFileSync(join(here, 'd/a'), 'mine');
+        utimesSync(join(here, 'd/a'), 1e9, 1e9);
+      };
+      const contents = { 'd/a': 'some', 'e/a': 'them' };
+      fill();
+      await files.cp('d/a', 'e/a');
+      expect(server.contents).toEqual({ ...contents, 'e/a': 'some' });
+      fill();
+      await files.cp('d', 'e', { recursive: true });
+      expect(server.contents).toEqual({ ...contents, 'e/a': 'some' });
+      fill();
+      await files.mv('d/a', 'e/a');
+      expect(server.contents).toEqual({ 'e/a': 'some' });
+      fill();
+      await files.mv('d', 'e', { recursive: true });
+      expect(server.contents).toEqual({ 'e/a': 'some' });
+      fill();
+      await disk.mv('d/a', 's3://b/e/a');
+      expect([server.contents, existsSync(join(here, 'd/a'))]).toEqual([{ ...contents, 'e/a': 'mine' }, false]);
+      fill();
+      await disk.mv('d', 's3://b/e', { recursive: true });
+      expect([server.contents, existsSync(join(here, 'd/a'))]).toEqual([{ ...contents, 'e/a': 'mine' }, false]);
+      fill();
+      await disk.mv('s3://b/d', 'd', { recursive: true });
+      expect([server.contents, readFileSync(join(here, 'd/a'), 'utf8')]).toEqual([{ 'e/a': 'them' }, 'some']);
+      fill();
+      await disk.mv('s3://b/d/a', 'd/');
+      expect([server.contents, readFileSync(join(here, 'd/a'), 'utf8')]).toEqual([{ 'e/a': 'them' }, 'some']);
+      // Two paths: what is the same stays, what is not is not.
+      mkdirSync(join(here, 'f'), { recursive: true });
+      writeFileSync(join(here, 'f/a'), 'else');
+      utimesSync(join(here, 'f/a'), 1e9, 1e9);
+      await disk.cp('d', 'f', { recursive: true });
+      expect(readFileSync(join(here, 'f/a'), 'utf8')).toBe('some');
+      writeFileSync(join(here, 'f/a'), 'else');
+      utimesSync(join(here, 'f/a'), lstatSync(join(here, 'd/a')).mtime, lstatSync(join(here, 'd/a')).mtime);
+      await disk.cp('d/a', 'f/a');
+      expect(readFileSync(join(here, 'f/a'), 'utf8')).toBe('some');
+    }
+  }, 60_000);
+
+  it('stays where it was not copied, and that is said', async () => {
+    const server = await s3();
+    const options = { environment: server.env, requests: REQUESTS };
+    const here = scratch();
+    const disk = filesystem(here, options);
+    mkdirSync(join(here, 'd/e'), { recursive: true });
+    for (const name of ['d/a', 'd/e/b']) writeFileSync(join(here, name), name);
+    symlinkSync('a', join(here, 'd/link'));
+    symlinkSync('nowhere', join(here, 'd/e/broken'));
+    const moving = disk.mv('d', 's3://b/d', { recursive: true });
+    await expect(moving).rejects.toMatchObject({
+      code: 'INCOMPLETE',
+      message: expect.stringMatching(/d\/e\/broken.*d\/link|d\/link.*d\/e\/broken/),
+    });
+    expect(server.contents).toEqual({ 'd/a': 'd/a', 'd/e/b': 'd/e/b' });
+    expect([readdirSync(join(here, 'd')).sort(), readdirSync(join(here, 'd/e'))]).toEqual([['e', 'link'], ['broken']]);
+    for (const name of ['d/link', 'd/e']) {
+      await expect(disk.mv(name, 's3://b/x')).rejects.toMatchObject({
+        code: 'INCOMPLETE',
+        message: expect.stringContaining(join(here, name)),
+      });
+    }
+    expect([server.keys, lstatSync(join(here, 'd/link')).isSymbolicLink()]).toEqual([['d/a', 'd/e/b'], true]);
+    // What fails for one of them keeps all.
+    server.plan = ({ method, key }) =>
+      method !== 'HEAD' && key === 'd/e/b' ? { status: 403, code: 'AccessDenied' } : undefined;
+    const back = join(here, 'back');
+    await expect(disk.mv('s3://b/d', back, { recursive: true })).rejects.toMatchObject({ code: 'INCOMPLETE' });
+    expect(server.keys).toEqual(['d/a', 'd/e/b']);
+    await expect(disk.mv('s3://b/none', back, { recursive: true })).rejects.toMatchObject({ code: 'NO_SOURCE' });
+  });
+
+  it('goes to another file system with all that it is', async ({ skip }) => {
+    const here = scratch();
+    const there = mkdtempSync(join(MEMORY, 'bulkhaul-test-mv-'));
+    onTestFinished(() => rmSync(there, { recursive: true, force: true }));
+    if (lstatSync(here).dev === lstatSync(there).dev) skip('there is one file system only');
+    const disk = filesystem('file');
+    mkdirSync(join(here, 'd/empty'), { recursive: true });
+    writeFileSync(join(here, 'd/a'), '1');
+    writeFileSync(join(here, 'b'), 'other');
+    writeFileSync(join(there, 'b'), 'there');
+    symlinkSync('a', join(here, 'd/link'));
+    await disk.mv(join(here, 'd'), join(there, 'd'), { recursive: true });
+    await disk.mv(join(here, 'b'), join(there, 'b'));
+    expect(readdirSync(here)).toEqual([]);
+    expect(readdirSync(join(there, 'd')).sort()).toEqual(['a', 'empty', 'link']);
+    expect(readFileSync(join(there, 'b'), 'utf8')).toBe('other');
+  });
+});
+
+describe('a name', () => {
+  it('that ends with a slash is found, moved and removed as it is shown', async () => {
+    const server = await s3();
+    const options = { environment: server.env, requests: REQUESTS };
+    for (const [files, root] of [
+      [filesystem('s3://b', options), ''],
+      [filesystem('s3', options), 'b/'],
+    ] as const) {
+      const fill = () => {
+        server.objects.clear();
+        for (const [key, body] of Object.entries({
+          'w/': 'body',
+          'z/': '',
+          'd/': '',
+          'd/a': '1',
+          'd/e/': '',
+          'd/f/': 'f',
+        }))
+          server.put(key, body);
+      };
+      fill();
+      const shown = await files.ls(root);
+      expect(shown.map(({ name, type }) => [name, type])).toEqual(
+        ['d', 'w', 'z'].map((name) => [root + name, 'directory']),
+      );
+      for (const { name, type } of shown) expect(await files.info(name)).toEqual({ name, type, size: 0 });
+      const found = await files.find(root);
+      expect(found.map(({ name, size }) => [name, size])).toEqual([
+        [`${root}d/a`, 1],
+        [`${root}d/f/`, 1],
+        [`${root}w/`, 4],
+      ]);
+      for (const { name, size } of found) {
+        expect(await files.info(name)).toMatchObject({ name, size, type: 'file' });
+        expect((await files.cat(name)).length).toBe(size);
+      }
+      expect(await files.info(`${root}z/`)).toMatchObject({ name: `${root}z`, type: 'directory' });
+      for (const name of ['z', 'z/', 'w', 'w/', 'd/'])
+        expect([name, await files.exists(root + name)]).toEqual([name, true]);
+      for (const name of ['x', 'x/']) expect([name, await files.exists(root + name)]).toEqual([name, false]);
+      await expect(files.rm(`${root}z`)).rejects.toMatchObject({ code: 'USAGE' });
+      await expect(files.rm(`${root}z`, { recursive: true, maxDelete: 0 })).rejects.toMatchObject({
+        code: 'INCOMPLETE',
+      });
+      await files.rm(`${root}z`, { recursive: true });
+      await files.rm(`${root}w/`);
+      expect(server.keys).toEqual(['d/', 'd/a', 'd/e/', 'd/f/']);
+      await files.rm(`${root}d`, { recursive: true });
+      expect(server.keys).toEqual([]);
+      fill();
+      await files.rm(`${root}w`, { recursive: true });
+      await files.rm(`${root}d/`, { recursive: true });
+      expect(server.keys).toEqual(['z/']);
+      fill();
+      await files.mv(`${root}w/`, `${root}v/`);
+      await files.mv(`${root}z`, `${root}y`, { recursive: true });
+      await files.mv(`${root}d`, `${root}g`, { recursive: true });
+      expect(server.contents).toEqual({ 'g/': '', 'g/a': '1', 'g/e/': '', 'g/f/': 'f', 'v/': 'body', 'y/': '' });
+      await files.mv(`${root}v/`, `${root}v`);
+      const back = join(scratch(), 'g');
+      await expect(files.get(`${root}v`, back)).resolves.toMatchObject({ complete: true });
+      expect(server.keys).toEqual(['g/', 'g/a', 'g/e/', 'g/f/', 'v', 'y/']);
+    }
+  });
+
+  it('of a symlink is that of what it leads to, but for directories, which are not entered', async () => {
+    const root = scratch();
+    mkdirSync(join(root, 'loop/x'), { recursive: true });
+    for (const name of ['loop/a', 'loop/x/b']) writeFileSync(join(root, name), name);
+    symlinkSync('..', join(root, 'loop/x/up'));
+    symlinkSync('itself', join(root, 'loop/itself'));
+    symlinkSync('../loop/a', join(root, 'loop/link'));
+    symlinkSync('loop', join(root, 'to'));
+    const files = filesystem(root);
+    expect(names(await files.find('loop'))).toEqual(['loop/a', 'loop/link', 'loop/x/b']);
+    expect(names(await files.find())).toEqual(['loop/a', 'loop/link', 'loop/x/b']);
+    // Whoever names one means what it leads to.
+    expect(names(await files.find('to'))).toEqual(['to/a', 'to/link', 'to/x/b']);
+    expect(names(await files.ls('loop'))).toEqual(['loop/a', 'loop/link', 'loop/x']);
+  });
+
+  it('of what is no file is refused where one is to be copied', async () => {
+    const server = await s3();
+    const options = { environment: server.env, requests: REQUESTS };
+    const here = scratch();
+    mkdirSync(join(here, 'd'));
+    writeFileSync(join(here, 'a'), '1');
+    symlinkSync('a', join(here, 'l'));
+    const [store, disk] = [filesystem('s3://b', options), filesystem(here, options)];
+    for (const [name, why] of [
+      ['d', 'directory'],
+      ['l', 'no regular file'],
+      ['d/', 'no name of a file'],
+    ] as const) {
+      const path = name === 'd/' ? `${join(here, 'd')}/` : join(here, name);
+      const refusal = { code: 'USAGE', message: expect.stringMatching(new RegExp(`${path}.*${why}`)) };
+      await expect(store.put(path, 'x')).rejects.toMatchObject(refusal);
+      await expect(disk.cp(name, 's3://b/x')).rejects.toMatchObject(refusal);
+      await expect(disk.cp(name, 'x')).rejects.toMatchObject(refusal);
+      await expect(disk.get(name, join(here, 'x'))).rejects.toMatchObject(refusal);
+    }
+    expect([server.keys, existsSync(join(here, 'x'))]).toEqual([[], false]);
   });
 });
 
