@@ -120,6 +120,8 @@ impl Conditions {
             let (key, rest) = part.split_at(at.unwrap_or(part.len()));
             let sign = SIGNS.iter().find(|(sign, _)| rest.starts_with(sign.as_bytes()));
             match sign {
+                // Who writes == means another language, not a value that begins so.
+                Some((sign, _)) if rest[sign.len()..].starts_with(b"=") => Err(format!("{}: write = for equal", shown())),
                 Some((sign, takes)) if !key.trim_ascii().is_empty() => Ok(Condition {
                     key: key.trim_ascii().to_vec(),
                     takes: *takes,
@@ -226,7 +228,7 @@ mod tests {
         ] {
             assert_eq!(holds(text, path), expected, "{text}");
         }
-        for text in ["", "year", "=1", "year=1,", "year~1"] {
+        for text in ["a==1", "", "year", "=1", "year=1,", "year~1"] {
             assert!(Conditions::parse(text.as_bytes()).is_err(), "{text}");
         }
     }
