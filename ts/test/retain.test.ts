@@ -71,6 +71,14 @@ it('removes nothing where not all is known, past its limit, or for a rule that s
   expect([held.code, limited.keys.length, held.stderr.includes('4 of 7 entries would go')], held.stderr).toEqual([
     ...[3, KEYS.length, true],
   ]);
+  // A slip in a name is told.
+  for (const [rule, words] of [
+    [['--key', 'yaer'], 'in a partition of yaer'],
+    [['--key', 'year', '--within', 'regoin'], 'in a partition of year within one of regoin'],
+  ] as const) {
+    const { code, stderr } = await retain(limited, ...rule, '--keep', '1', 's3://b');
+    expect([code, stderr.includes(`nothing is there ${words}`)], stderr).toEqual([0, true]);
+  }
   for (const [wrong, words] of [
     [['--key', 'year', 's3://b'], '--keep'],
     [['--key', 'year', '--keep', '0', 's3://b'], '--keep'],

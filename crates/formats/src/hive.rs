@@ -121,7 +121,9 @@ impl Conditions {
             let sign = SIGNS.iter().find(|(sign, _)| rest.starts_with(sign.as_bytes()));
             match sign {
                 // Who writes == means another language, not a value that begins so.
-                Some((sign, _)) if rest[sign.len()..].starts_with(b"=") => Err(format!("{}: write = for equal", shown())),
+                Some((sign, _)) if rest[sign.len()..].starts_with(b"=") => {
+                    Err(format!("{}: write = for equal", shown()))
+                }
                 Some((sign, takes)) if !key.trim_ascii().is_empty() => Ok(Condition {
                     key: key.trim_ascii().to_vec(),
                     takes: *takes,

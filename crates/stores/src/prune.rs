@@ -16,6 +16,7 @@ use bulkhaul_engine::job::resources::Resources;
 use bulkhaul_engine::job::{Job, Work};
 use bulkhaul_engine::report::{Durability, Report, Withheld};
 use bulkhaul_engine::sweep::limit::MaxDelete;
+use bulkhaul_engine::tree::path::show;
 use bulkhaul_formats::hive;
 
 use crate::local::LocalOptions;
@@ -138,6 +139,15 @@ impl PartialOrd for Values {
 }
 
 impl Rule {
+    fn words(&self) -> String {
+        let keys: Vec<_> = self.keys.iter().map(|key| show(key)).collect();
+        let within = self
+            .within
+            .as_ref()
+            .map(|within| format!(" within one of {}", show(within)));
+        format!("in a partition of {}{}", keys.join(", "), within.unwrap_or_default())
+    }
+
     /// None: it is in no such partition, or in one without a value.
     fn place<'k>(&self, key: &'k [u8]) -> Option<Place<'k>> {
         let all: Vec<hive::Partition<'_>> = hive::partitions(key).collect();
@@ -214,6 +224,12 @@ fn prune(options: &PruneOptions, store: &dyn Store, desk: &Arc<Desk>) -> Result<
         for (partition, sum) in old {
             going.insert(partition);
             victims += sum.entries;
+        }
+        if found.groups.is_empty() && found.entries > 0 && !found.partial && !found.interrupted {
+            // A slip in a name would look as if all were kept.
+            desk.note("no-partition", || {
+                (store.path(b""), format!("nothing is there {}", rule.words()))
+            });
         }
     }
     let held = holds_back(options, &found, victims, desk);
