@@ -284,8 +284,7 @@ describe('what is moved', () => {
     const [files, here] = [filesystem('s3://b', options), scratch()];
     const disk = filesystem(here, options);
     // Of the same size and last change, and foreign ones that were written later.
-    const both: Record<string, string>[] = [{ 'x-amz-meta-mtime': '1000000000' }, {}];
-    for (const kept of both) {
+    for (const kept of [{ 'x-amz-meta-mtime': '1000000000' }, {}] as Record<string, string>[]) {
       const fill = () => {
         server.objects.clear();
         for (const [key, body] of Object.entries({ 'd/a': 'some', 'e/a': 'them' })) server.put(key, body, kept);
