@@ -281,14 +281,18 @@ export class FileSystem {
     return found;
   }
 
-  async #look(name: string): Promise<FileInfo | undefined> {
-    const place = this.#place(name);
-    if ('path' in place) return look(name, place.path);
+  async #look(asked: string): Promise<FileInfo | undefined> {
+    const place = this.#place(asked);
+    if ('path' in place) return look(asked, place.path);
     const { store, key } = place;
     const files = await this.#opened(store);
     const isDirectory = key === '' || key.endsWith('/');
-    const itself = await (isDirectory ? this.#marker(store, key) : files.stat(toBytes(key)).catch(storeError));
-    if (itself !== null) return this.#told(store, itself);
+    const isObject = serviceOf(store) !== undefined;
+    // Where there are directories, one is there by its name alone.
+    const name = isObject ? key : key.replace(/\/$/, '');
+    const itself = name === '' ? null : await files.stat(toBytes(name)).catch(storeError);
+    if (itself && !isObject && isDirectory && !itself.directory) return undefined;
+    if (itself) return this.#told(store, itself);
     const within = await files.list(toBytes(isDirectory ? key : `${key}/`)).catch(storeError);
     const isThere = within.length > 0 || key === '' || (!isDirectory && (await this.#marker(store, key)) !== null);
     return isThere ? { name: this.#named(store, key.replace(/\/$/, '')), type: 'directory', size: 0 } : undefined;
@@ -585,7 +589,7 @@ export class FileSystem {
     const { marker, alone } = await this.#marked(store, key);
     if (alone) return this.#removed(store, [key], limit);
     const report = await removeBelow({ place: url, ...limit, ...this.#asked }).orThrow();
-    if (marker !== null) await this.#removed(store, [key]);
+    if (marker !== null || (key !== '' && !serviceOf(store))) await this.#removed(store, [key]);
     return report;
   }
 

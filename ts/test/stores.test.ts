@@ -210,8 +210,17 @@ describe.skipIf(version?.code !== 0)('what rclone reaches', () => {
     expect((await files.ls('d')).map(({ name, type }) => [name, type])).toContainEqual(['d/e', 'directory']);
     expect(String(await files.cat('d/x'))).toBe('y');
     await files.mv('d/x', 'd/e/y');
-    await files.rm('d', { recursive: true });
-    expect(filesOf(root)).toEqual({});
+    await files.makedirs('empty');
+    for (const name of ['empty', 'empty/'])
+      expect(await files.info(name)).toMatchObject({ name: 'empty', type: 'directory' });
+    for (const name of ['none/', 'd/a/']) expect([name, await files.exists(name)]).toEqual([name, false]);
+    for (const to of ['d/e/y', 'd//e/y']) {
+      await expect(files.mv('d/e/y', to)).rejects.toMatchObject({ code: 'USAGE' });
+    }
+    await expect(files.mv('d', 'd/e', { recursive: true })).rejects.toMatchObject({ code: 'USAGE' });
+    expect(String(await files.cat('d/e/y'))).toBe('y');
+    for (const name of ['d', 'empty']) await files.rm(name, { recursive: true });
+    expect([readdirSync(root), await files.exists('d')]).toEqual([[], false]);
   }, 60_000);
 });
 
