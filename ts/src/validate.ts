@@ -55,7 +55,10 @@ export async function validateTransfer(
       if (theirs !== ours) return { ok: false, reason: 'they differ: content' };
     } catch (error) {
       options.signal?.throwIfAborted();
-      return { ok: false, reason: BulkhaulError.from(error).message };
+      const { message, cause } = BulkhaulError.from(error);
+      // Somebody has changed what the store has, and not the sum that it keeps with it.
+      const isOther = (cause as { kind?: string } | undefined)?.kind === 'mismatch';
+      return { ok: false, reason: isOther ? 'what was read is not what its store vouches for' : message };
     }
   }
   return { ok: true, reason: 'the contents are the same' };

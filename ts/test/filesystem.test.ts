@@ -561,8 +561,10 @@ describe('pairs', () => {
       }
       const kept = server.objects.get('a');
       if (kept !== undefined) kept.body = Buffer.from('sane');
-      expect(await check(from, to)).toMatchObject({ ok: false });
-      expect(await check(to, from)).toMatchObject({ ok: false });
+      const vouched = 'what was read is not what its store vouches for';
+      const reason = checks === 'crc' ? vouched : expect.any(String);
+      expect(await check(from, to)).toEqual({ ok: false, reason });
+      expect(await check(to, from)).toEqual({ ok: false, reason });
       for (const verify of ['bogus', 'checksum', 'toString', 5]) {
         const checking = validateTransfer(from, to, { ...options, verify: verify as never });
         await expect(checking).rejects.toMatchObject({
