@@ -284,7 +284,8 @@ describe('what is moved', () => {
     const [files, here] = [filesystem('s3://b', options), scratch()];
     const disk = filesystem(here, options);
     // Of the same size and last change, and foreign ones that were written later.
-    for (const kept of [{ 'x-amz-meta-mtime': '1000000000' }, {}] as Record<string, string>[]) {
+    const both: Record<string, string>[] = [{ 'x-amz-meta-mtime': '1000000000' }, {}];
+    for (const kept of both) {
       const fill = () => {
         server.objects.clear();
         for (const [key, body] of Object.entries({ 'd/a': 'some', 'e/a': 'them' })) server.put(key, body, kept);
