@@ -276,10 +276,31 @@ describe('jobs', () => {
   });
 });
 
-it('a missing PATH is a failure (23), also after --ext, where nothing that is there follows it', async () => {
+it.each([
+  [
+    ['compress', 't', '--ext', 'tsv', 'csv', 'tar.foo'],
+    ['a.tsv.gz', 'd/b.TSV.gz', 'd/c.tar.foo.gz', 'd/other'],
+  ],
+  [
+    ['compress', '--ext', 'tsv', 'tar.foo', 't', '-k'],
+    ['a.tsv', 'a.tsv.gz', 'd/b.TSV', 'd/b.TSV.gz', 'd/c.tar.foo', 'd/c.tar.foo.gz', 'd/other'],
+  ],
+  [
+    ['compress', 't/d', '--ext', 'tsv', 'csv', '-q', '--ext=zip', 'tar.foo'],
+    ['a.tsv', 'd/b.TSV.gz', 'd/c.tar.foo.gz', 'd/other'],
+  ],
+])('what is no path right behind an extension is one more: %j', async (args, wanted) => {
   const { cwd, names } = tree();
-  const alone = await run(['compress', '--ext', 'tsv', 'gone'], { cwd });
-  expect(alone).toMatchObject({ code: 23, stderr: expect.stringContaining('gone: No such file or directory') });
+  const { code, stderr } = await run([...args, '--force'], { cwd });
+  expect([code, names()], stderr).toEqual([0, wanted]);
+});
+
+it('a missing PATH is a failure (23): one with a slash, or behind one that is there, or behind another option', async () => {
+  const { cwd, names } = tree();
+  for (const args of [['./gone'], ['-q', 'gone'], ['--', 'gone']]) {
+    const alone = await run(['compress', '--ext', 'tsv', ...args], { cwd });
+    expect(alone).toMatchObject({ code: 23, stderr: expect.stringContaining('gone: No such file or directory') });
+  }
   const beside = await run(['compress', '--ext', 'tsv', 't', 'gone'], { cwd });
   expect(beside).toMatchObject({ code: 23, stderr: expect.stringMatching(/1 missing[\s\S]*INCOMPLETE/) });
   expect(names()).toEqual(expect.arrayContaining(['a.tsv.gz', 'd/b.TSV.gz']));
@@ -293,7 +314,7 @@ describe('refused before any work', () => {
     [['compress', '--format', 'bzip2', 't'], '--format: bzip2 is none of bgzf, gzip, xz, zstd'],
     [['compress', '--format', 'xz', '--index', 't'], '--index goes with --format bgzf'],
     [['compress', '--ext', '', 't'], "extensions: '' is none"],
-    [['compress', '--ext', 'tsv', 'clusters', 't'], 'there is no clusters; did you mean --ext tsv,clusters?'],
+    [['compress', '--ext', 'tsv', 'gone'], 'takes PATH…, and nothing was given but extensions: tsv, gone'],
     [['compress', '--min-size', '1.5G', 't'], '--min-size: not a size: 1.5G'],
     [['compress', '-d', 't'], '-d is not an option of compress: bulkhaul decompress does that'],
     [['compress', '--files-from', '-', 't', 'u'], '--files-from goes with one PATH, and 2 were given'],

@@ -48,6 +48,26 @@ describe('bulkhaul migrate', () => {
     expect(names(root, 'd')).toEqual(['a.tsv.gz', 'other.txt', 'sub', 'sub/B.TSV.gz']);
   });
 
+  it('what follows an extension is never another destination without a word', async () => {
+    const root = world();
+    mkdirSync(join(root, 'd'));
+    const many = await run(['migrate', 's', 'd', '--ext', 'tsv', 'csv'], { cwd: root });
+    expect(many).toMatchObject({
+      code: 2,
+      stderr: expect.stringMatching(/csv comes after --ext.*--ext tsv,csv;.*--ext tsv before SRC/),
+    });
+    expect([names(root, '.').filter((name) => !name.includes('/')), names(root, 'd')]).toEqual([['d', 's'], []]);
+    // One that is there can be nothing else, nor the second operand.
+    for (const args of [
+      ['s', 's/sub', '--ext', 'tsv', 'd'],
+      ['s/sub', '--ext', 'tsv', 'new'],
+    ]) {
+      expect(await run(['migrate', ...args], { cwd: root })).toMatchObject({ code: 0 });
+    }
+    expect(names(root, 'd')).toEqual(expect.arrayContaining(['s/a.tsv.gz', 'sub/B.TSV.gz']));
+    expect(names(root, 'new').some((name) => name.endsWith('B.TSV.gz'))).toBe(true);
+  });
+
   it('takes no name of another entry, and no archive by its name', async () => {
     const root = world();
     put(root, { 's/sub/B.TSV.gz': 'mine', 'd/a.tsv.gz': 'something else' });

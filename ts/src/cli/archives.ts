@@ -1,17 +1,36 @@
 /** What the commands that make archives share: of which files, in which form, and with how much memory. */
+import { lstatSync } from 'node:fs';
 import { BulkhaulError } from '../error.js';
+import { display, toBytes } from '../names.js';
 import type { ArchiveForm } from '../native/options.js';
 import { choice, flag, number, value, values } from './options.js';
 import { parseSize } from './values.js';
 
 const FORMATS = ['bgzf', 'gzip', 'xz', 'zstd'] as const;
 
-/** The ends of names; `does`: what becomes of such files. */
+const WORDS = { group: 'what', value: 'EXT', default: 'all files' } as const;
+
+/** The ends of names, where all operands are there; `does`: what becomes of such files. Several may follow the option, as in other tools: what is no path is one more. */
 export function extensions(does: string): string[] {
-  return values('--ext', {
-    ...{ group: 'what', value: 'EXT', default: 'all files' },
-    help: `${does}, in any case: tsv, or several parts, tar.foo; a comma stands between several`,
+  const help = `${does}, in any case: tsv, or several parts, tar.foo; several as tsv,tar.foo, or one after the other: what is there, or has a slash, is a PATH`;
+  return values('--ext', { ...WORDS, help }, isNoPath);
+}
+
+/** The same, where the last operand need not be there yet. What may have been meant as one more extension never is the destination. */
+export function extensionsBefore(does: string): string[] {
+  const help = `${does}, in any case: tsv, or several parts, tar.foo; a comma stands between several`;
+  return values('--ext', { ...WORDS, help }, (word, given, operands) => {
+    if (operands.length < 2 || !isNoPath(word)) return false;
+    const [meant, ext] = [display([...given, word].join(',')), display(given.join(','))];
+    throw new BulkhaulError(
+      'USAGE',
+      `${display(word)} comes after --ext, and is not there: for one more extension, --ext ${meant}; for the destination, --ext ${ext} before SRC`,
+    );
   });
+}
+
+function isNoPath(word: string): boolean {
+  return !word.includes('/') && word !== '-' && lstatSync(toBytes(word), { throwIfNoEntry: false }) === undefined;
 }
 
 /** The same, one by one, where there are any. */

@@ -1,8 +1,7 @@
 /** What the commands `compress` and `decompress` share: which files are meant, and the summary in the end. */
-import { lstatSync } from 'node:fs';
 import { BulkhaulError } from '../error.js';
 import type { Report } from '../events.js';
-import { display, toBytes } from '../names.js';
+import { display } from '../names.js';
 import type { FileOptions } from '../ops/conversion.js';
 import { extensions, extensionsOf, memory, minSize } from './archives.js';
 import { VerbCommand } from './base.js';
@@ -32,10 +31,11 @@ export abstract class ConversionCommand extends VerbCommand {
   /** Which files are meant, and what the job may take, as options of an operation. */
   protected async files(verb: string, paths: readonly string[]): Promise<FileOptions> {
     refuseElsewhere(verb, paths);
-    this.refuseExtension(paths);
     const list = listOf(this.filesFrom);
     if (paths.length === 0 && list === undefined) {
-      throw new BulkhaulError('USAGE', `${verb} takes PATH…, and nothing was given`);
+      const { extensions: given } = this;
+      const all = given.length > 0 ? ` but extensions: ${display(given.join(', '))}` : '';
+      throw new BulkhaulError('USAGE', `${verb} takes PATH…, and nothing was given${all}`);
     }
     if (paths.length > 1 && list !== undefined) {
       throw new BulkhaulError('USAGE', `${list.option} goes with one PATH, and ${paths.length} were given`);
@@ -61,17 +61,6 @@ export abstract class ConversionCommand extends VerbCommand {
       ...this.resources,
       ...this.journaled,
     };
-  }
-
-  /** Other tools take several values after one option: what is no path, and stands before one, may have been meant as one more. */
-  private refuseExtension(paths: readonly string[]): void {
-    const { extensions: given } = this;
-    if (given.length === 0) return;
-    const is = (path: string) => lstatSync(toBytes(path), { throwIfNoEntry: false }) !== undefined;
-    const none = paths.slice(0, Math.max(0, paths.findIndex(is))).find((path) => !path.includes('/'));
-    if (none === undefined) return;
-    const meant = display([...given, none].join(','));
-    throw new BulkhaulError('USAGE', `there is no ${display(none)}; did you mean --ext ${meant}?`);
   }
 
   /** Says how it ended. */

@@ -45,7 +45,14 @@ export interface Declaration extends Words, Partial<Omit<ValueWords, keyof Words
   readonly rest?: boolean;
   /** The words that its value may be. */
   readonly choices?: readonly string[];
+  readonly follows?: Follows;
 }
+
+/**
+ * Whether a word right behind a value of an option is one more value; else it is an operand, and so is what comes after it.
+ * `values`: what the option was given so far, `operands`: those before the word. Throws `USAGE` for what can't be told.
+ */
+type Follows = (word: string, values: readonly string[], operands: readonly string[]) => boolean;
 
 /** The operands of a verb, in words, and how many it takes. */
 interface Operands {
@@ -127,8 +134,8 @@ export function choice<const Choice extends string>(
 }
 
 /** An option with a value that may be given again. */
-export function values(names: string, words: ValueWords): string[] {
-  const declaration = { ...words, names: names.split(','), repeatable: true };
+export function values(names: string, words: ValueWords, follows?: Follows): string[] {
+  const declaration = { ...words, names: names.split(','), repeatable: true, ...(follows && { follows }) };
   return declare(
     collect([declaration], (given) => given.map(({ value }) => value)),
     [declaration],
@@ -248,7 +255,16 @@ export function read(name: string, verb: Verb, args: readonly string[]): string[
   const read: string[] = [];
   const rest = [...args];
   const found: string[] = [];
+  const valuesOf = new Map<Declaration, string[]>();
+  /** The option that a word may be one more value of. */
+  let before: Declaration | undefined;
   let help = false;
+
+  const give = (option: Declaration, value: string) => {
+    valuesOf.set(option, [...(valuesOf.get(option) ?? []), value]);
+    read.push(`${bound(option.names.at(-1) ?? '')}=${value}`);
+    before = option;
+  };
 
   const take = (spelling: string, attached: string | undefined) => {
     const option = known.get(spelling);
@@ -279,7 +295,7 @@ export function read(name: string, verb: Verb, args: readonly string[]): string[
         `${spelling} needs a value (${option.value}), and ${value} looks like an option; to mean it: ${joined}`,
       );
     }
-    read.push(`${bound(long)}=${value}`);
+    give(option, value);
   };
   const takesBack = (spelling: string) => {
     const option = spelling.startsWith('--no-') ? known.get(`--${spelling.slice(5)}`) : undefined;
@@ -289,9 +305,19 @@ export function read(name: string, verb: Verb, args: readonly string[]): string[
   for (let argument = rest.shift(); argument !== undefined; argument = rest.shift()) {
     if (argument === '--') {
       found.push(...rest.splice(0));
-    } else if (argument === '-' || !argument.startsWith('-')) {
-      found.push(argument);
-    } else if (argument.startsWith('--')) {
+      continue;
+    }
+    if (argument === '-' || !argument.startsWith('-')) {
+      if (before?.follows?.(argument, valuesOf.get(before) ?? [], found)) {
+        give(before, argument);
+      } else {
+        before = undefined;
+        found.push(argument);
+      }
+      continue;
+    }
+    before = undefined;
+    if (argument.startsWith('--')) {
       const [, spelling = argument, , attached] = /^([^=]+)(=([\s\S]*))?$/.exec(argument) ?? [];
       if (!known.has(spelling) && takesBack(spelling)) read.push(argument);
       else take(spelling, attached);

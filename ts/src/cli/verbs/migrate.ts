@@ -3,7 +3,7 @@ import { BulkhaulError } from '../../error.js';
 import type { MigrateOptions } from '../../ops/migrate.js';
 import {
   archiveForm,
-  extensions,
+  extensionsBefore,
   extensionsOf,
   format,
   index,
@@ -52,7 +52,7 @@ export class MigrateCommand extends CopyingCommand {
     ],
   });
 
-  extensions = extensions('Compress files whose names end so');
+  extensions = extensionsBefore('Compress files whose names end so');
   minSize = minSize('Copy smaller files as they are');
   memory = memory();
   format = format();
