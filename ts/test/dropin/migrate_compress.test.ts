@@ -393,6 +393,63 @@ describe('what the original loses', () => {
     expect(statSync(join(cwd, 'd/sub1/a.tsv.gz')).nlink).toBe(2);
   });
 
+  it.each([['--stop-on-partial'], ['--verify'], ['--resume'], ['--copy-with', 'rsync']])(
+    'names of one file in the destination become names of one archive too: %s',
+    async (...options) => {
+      const { cwd, migrate, names, unpacked, record } = tree({ 's/sub1/deep/a.tsv': TEXT, 's/top.tsv': TEXT });
+      linkSync(join(cwd, 's/sub1/deep/a.tsv'), join(cwd, 's/sub1/deep/b.tsv'));
+      linkSync(join(cwd, 's/top.tsv'), join(cwd, 's/too.tsv'));
+      execFileSync('cp', ['-a', 's', 'd'], { cwd });
+      const { code, stderr } = await migrate(...options);
+      expect(code, stderr).toBe(0);
+      expect(names()).toEqual(['sub1/deep/a.tsv.gz', 'sub1/deep/b.tsv.gz', 'too.tsv.gz', 'top.tsv.gz']);
+      for (const name of names()) {
+        expect([unpacked(name), statSync(join(cwd, 'd', name)).nlink]).toEqual([TEXT, 2]);
+      }
+      expect(record('s/sub1')).toMatchObject({ status: 'completed', files: [{}, {}] });
+    },
+  );
+
+  it.each([[[]], [['--stop-on-partial']], [['--copy-with', 'rsync']]])(
+    'names of one file that the source has not are told, and no success: %j',
+    async (options) => {
+      const { cwd, migrate, names, record } = tree({ 's/sub1/x.tsv': TEXT, 'd/sub1/old.tsv': TEXT });
+      linkSync(join(cwd, 'd/sub1/old.tsv'), join(cwd, 'd/sub1/older.tsv'));
+      const { code, stderr } = await migrate(...options);
+      expect([code, stderr]).toEqual([1, expect.stringContaining('2 files in the destination with several names')]);
+      expect(names()).toEqual(['sub1/old.tsv', 'sub1/older.tsv', 'sub1/x.tsv.gz']);
+      expect(record('s/sub1').status).toBe('completed_with_errors');
+    },
+  );
+
+  it('what an interrupted rsync --partial has left of a file goes when its archive is proved, also with --resume', async () => {
+    const files = { 's/sub1/z.tsv': TEXT, 's/sub1/none.tsv': TEXT, 's/sub1/other.tsv': TEXT, 's/sub2/y.tsv': TEXT };
+    const { cwd, migrate, names, record } = tree({
+      ...files,
+      'd/sub1/z.tsv': TEXT.slice(0, 5000),
+      'd/sub1/none.tsv': '',
+      'd/sub1/other.tsv': `${TEXT.slice(0, 5000)}another`,
+    });
+    const begun = {
+      ...{ source_dir: join(cwd, 's/sub1'), dest_dir: join(cwd, 'd/sub1'), status: 'syncing', rsync_command: 'rsync' },
+      ...{ rsync_exit_code: null, rsync_log_file: null, rsync_errors: [], files: [], total_source_size: 0 },
+      ...{ total_compressed_size: 0, start_time: null, end_time: null, error_message: null },
+    };
+    const before = { last_updated: '2026-01-26T16:16:42.123456', directories: { [begun.source_dir]: begun } };
+    put(cwd, { 'd/migration_state.json': JSON.stringify(before) });
+    // What has anything that the source has not stays, and is told.
+    const first = await migrate('--resume');
+    expect([first.code, first.stderr]).toEqual([1, expect.stringContaining('other.tsv.gz: its content is another')]);
+    const archives = ['none', 'other', 'z'].map((name) => `sub1/${name}.tsv.gz`).concat('sub2/y.tsv.gz');
+    expect(names()).toEqual([...archives, 'sub1/other.tsv'].sort());
+    rmSync(join(cwd, 'd/sub1/other.tsv'));
+    // Nor does what is beside an archive that the state knows keep it from its end.
+    put(cwd, { 'd/sub2/y.tsv': TEXT.slice(0, 100) });
+    const { code, stderr } = await migrate('--resume');
+    expect(code, stderr).toBe(0);
+    expect([names(), record('s/sub1').status]).toEqual([archives, 'completed']);
+  });
+
   it('what a copy that is not whole has not brought is not compressed', async () => {
     const { cwd, names } = tree({
       's/sub1/x.tsv': TEXT,

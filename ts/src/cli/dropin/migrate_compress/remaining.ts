@@ -44,7 +44,7 @@ export function listRemaining(root: string, names: readonly string[], list: stri
   return left;
 }
 
-/** What records of a state say: the archive is as it was made, and the file has not changed since. */
+/** What records of a state say: the archive is as it was made and alone, and the file has not changed since. */
 export function knownBy(records: readonly FileRecord[], dest: string): Known {
   const root = `${dest}/`;
   const done = new Map<string, FileRecord>();
@@ -57,6 +57,8 @@ export function knownBy(records: readonly FileRecord[], dest: string): Known {
   return (path, stat) => {
     const record = done.get(path);
     if (record === undefined || BigInt(record.original_size) !== stat.size) return false;
+    // What lies beside its archive is to go, for which that is proved.
+    if (lstatSync(toBytes(`${root}${path}`), { throwIfNoEntry: false })?.isFile()) return false;
     const archive = lstatSync(toBytes(record.dest_path), { bigint: true, throwIfNoEntry: false });
     // Ours has the time of the file; the original's the one when it was made.
     return (

@@ -36,6 +36,7 @@ import {
   transferCode,
 } from '../migration.js';
 import { journaled, resourcesOf, settingsOf } from '../settings.js';
+import { removeBegun } from './begun.js';
 import type { MigrateCall } from './flags.js';
 import { type Known, knownAs, knownBy, listRemaining } from './remaining.js';
 import { type DirectoryRecord, type FileRecord, realOf, State } from './state.js';
@@ -194,7 +195,8 @@ class Migration {
   /** One unit; whether it was interrupted. */
   async #migrate(unit: Unit, known: Partial<DirectoryRecord> | undefined): Promise<boolean> {
     const { dry_run: dryRun, stop_on_partial: stops } = this.call.values;
-    const { copyWith } = this.call;
+    const real = this.call.copyWith === 'rsync';
+    const packs = !real && !stops;
     const record = this.#begin(unit);
     record.files = doneBefore(known, unit.dest);
     const stem = `rsync_${short(unit.title)}_${this.#stamp}`;
@@ -206,10 +208,9 @@ class Migration {
       if (there === 'interrupted') return await this.#end(unit, record, logs, 'syncing', true);
       const list = this.#remaining(unit, record.files, there);
       const files = new Files(record, this.#source, this.#dest, this.call.compression);
-      const { report: copied, code } =
-        copyWith === 'rsync'
-          ? await this.#copyWithRsync(unit, record, logs, list, files)
-          : await this.#copy(unit, record, logs, list, files, !stops);
+      const { report: copied, code } = real
+        ? await this.#copyWithRsync(unit, record, logs, list, files)
+        : await this.#copy(unit, record, logs, list, files, packs);
       record.rsync_exit_code = code;
       files.settle();
       if (copied.interrupted) return await this.#end(unit, record, logs, 'syncing', true);
@@ -228,12 +229,25 @@ class Migration {
         this.#log.tell('INFO', `${unit.title}: ${count(logs.matching, 'file')} would be compressed`);
         return false;
       }
+      const linked = packs ? undefined : await this.#packLinked(unit, record, files);
+      if (linked?.interrupted) return await this.#end(unit, record, logs, 'compressing', true);
+      if (linked?.complete === false) this.#problem(unit, record, sentenceOf(linked, 1));
+      await this.#removeBegun(unit, files);
       // What the copy has not brought may be anything: the rest of a run that ended in the middle of it.
       const only = copied.complete ? undefined : this.#arrived(unit, files);
       const packed = await this.#compress(unit, record, files, only);
       if (packed.interrupted) return await this.#end(unit, record, logs, 'compressing', true);
       if (!packed.complete) this.#problem(unit, record, sentenceOf(packed, 1));
-      const whole = copied.complete && packed.complete;
+      const [first] = files.several;
+      if (first !== undefined) {
+        const what = count(files.several.length, 'file');
+        this.#problem(
+          unit,
+          record,
+          `${what} in the destination with several names (hard links) not compressed: ${first}`,
+        );
+      }
+      const whole = copied.complete && linked?.complete !== false && packed.complete && first === undefined;
       return await this.#end(unit, record, logs, whole ? 'completed' : 'completed_with_errors', false);
     } catch (thrown) {
       const error = systemError(thrown);
@@ -373,10 +387,14 @@ class Migration {
 
   /** A list of what is to be compressed of what a copy brought that was not whole. */
   #arrived({ dest }: Unit, files: Files): string {
+    return this.#listOf(dest, files.uncompressed());
+  }
+
+  /** A list of paths, relative to the directory that they are below. */
+  #listOf(directory: string, paths: readonly string[]): string {
     const list = this.#newList();
-    const within = files
-      .uncompressed()
-      .map((path) => Buffer.concat([toBytes(path).subarray(toBytes(dest).length + 1), END]));
+    const above = toBytes(directory).length + 1;
+    const within = paths.map((path) => Buffer.concat([toBytes(path).subarray(above), END]));
     writeFileSync(list, Buffer.concat(within), { mode: 0o600 });
     return list;
   }
@@ -470,6 +488,39 @@ class Migration {
     const text = failureText(event);
     if (record.rsync_errors.length < ERRORS_KEPT) record.rsync_errors.push(text);
     this.#log.tell('DEBUG', text);
+  }
+
+  /**
+   * Files with several names, copied as they are, become archives of as many names from the source: a compression in place has
+   * none for them.
+   */
+  async #packLinked(unit: Unit, record: DirectoryRecord, files: Files): Promise<Report | undefined> {
+    const several = files.uncompressed().filter((path) => lstatSync(toBytes(path)).nlink > 1);
+    if (several.length === 0) return undefined;
+    const list = this.#listOf(this.#dest, several);
+    const { report } = await this.#copy(
+      unit,
+      record,
+      new UnitLogs(undefined, unit.name, this.call.compression),
+      list,
+      files,
+      true,
+    );
+    return report;
+  }
+
+  /** Where an archive was proved, what an earlier run has left of its file under that one's name goes. */
+  async #removeBegun({ title, source, dest }: Unit, files: Files): Promise<void> {
+    let removed = 0;
+    for (const path of files.proved) {
+      try {
+        if (await removeBegun(path, source + path.slice(dest.length))) removed++;
+      } catch (error) {
+        this.#log.tell('WARNING', `${path} stays beside its archive: ${whyOf(error, path)}`);
+      }
+    }
+    if (removed > 0)
+      this.#log.tell('INFO', `${title}: ${count(removed, 'file')} of an earlier run went, for their archives`);
   }
 
   /** A directory for lists, which goes in the end. */
@@ -630,6 +681,9 @@ class Files {
   readonly #all: Map<string, FileRecord>;
   /** What matches of that which the copy told is there, by its name there before it is compressed. */
   readonly #there = new Set<string>();
+  /** What this run has proved the archives of, and what has none in the destination because of its several names; by the names there. */
+  readonly proved = new Set<string>();
+  readonly several: string[] = [];
   readonly suffix: string;
 
   constructor(
@@ -655,6 +709,7 @@ class Files {
       const path = this.#here(event.destination);
       if (isThere(event)) this.#made(path, event.digests?.sha256 ?? digests?.get(path));
     }
+    if (event.reason === 'several-names') this.several.push(event.source);
     // The archive was there, and the file went.
     if (event.outcome === 'removed') this.#made(event.source, digests?.get(event.source));
   }
@@ -689,6 +744,7 @@ class Files {
   }
 
   #made(path: string, digest: string | undefined): void {
+    this.proved.add(path);
     const original_size = sizeOf(this.source + path.slice(this.dest.length));
     this.#note(path, digest, { dest_path: path + this.suffix, original_size });
   }
