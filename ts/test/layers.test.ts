@@ -163,7 +163,9 @@ const ROOMS = [
   ...['flags', 'help', 'plan', 'run'].map((room) => `cli/dropin/dsync/${room}`),
   'cli/dropin/dsync',
   ...MIGRATION.flatMap((name) => [
-    ...['flags', 'help', 'pieces', 'state', 'remaining', 'begun', 'rsync', 'run'].map((room) => `cli/dropin/${name}/${room}`),
+    ...['flags', 'help', 'pieces', 'state', 'remaining', 'begun', 'rsync', 'run'].map(
+      (room) => `cli/dropin/${name}/${room}`,
+    ),
     `cli/dropin/${name}`,
   ]),
   'cli/main',

@@ -182,6 +182,28 @@ describe('going on', () => {
     expect(migrate).toBeDefined();
   });
 
+  it('with --verify proves what was done without', async () => {
+    const { cwd, migrate, record, names } = tree();
+    await migrate();
+    expect(record('s/sub1').files).toMatchObject([{ status: 'compressed', source_sha256: null }]);
+    expect((await migrate('--resume', '--verify')).code).toBe(0);
+    const verified = { status: 'verified', source_sha256: sha(`${TEXT}x`) };
+    expect([names(), record('s/sub1').files]).toMatchObject([DONE, [verified]]);
+    const again = await migrate('--resume', '--verify');
+    expect([again.code, again.stderr]).toEqual([0, expect.stringContaining('sub1: 1 file there already')]);
+    // A damage that neither the size nor the time shows.
+    rmSync(join(cwd, 'd/migration_state.json'));
+    await migrate();
+    const archive = join(cwd, 'd/sub1/x.tsv.gz');
+    const [content, { atime, mtime }] = [readFileSync(archive), statSync(archive)];
+    content[40] = ~(content[40] ?? 0);
+    writeFileSync(archive, content);
+    utimesSync(archive, atime, mtime);
+    const damaged = await migrate('--resume', '--verify');
+    expect([damaged.code, damaged.stderr]).toEqual([1, expect.stringContaining('x.tsv.gz')]);
+    expect(record('s/sub1').status).toBe('completed_with_errors');
+  });
+
   it('a source that changed since is no success: its older archive stays', async () => {
     const { cwd, migrate, names, record, unpacked } = tree();
     await migrate();
@@ -331,6 +353,29 @@ describe('what the original loses', () => {
       'sub2/deep/y.CLUSTERS.gz',
     ]);
     expect(readFileSync(join(cwd, 'd/sub1/README.txt'), 'utf8')).toBe('another file');
+  });
+
+  it('--check-path alone changes nothing, and is told', async () => {
+    const { migrate, names } = tree({ ...FILES, 'f/root.tsv.gz': gzipSync(TEXT) });
+    const { code, stderr } = await migrate('--check-path', 'f');
+    expect([code, names()]).toEqual([0, DONE]);
+    expect(stderr).toContain('[WARNING] --check-path is for --check-existing');
+  });
+
+  it.each([
+    ['migration_state.json', [], JSON.stringify({ directories: {} })],
+    ['migration_state.json', ['--log-dir', 'd/'], 'no JSON'],
+    ['.migration_state.lock', [], ''],
+    ['sub1/migration_state.json', ['--log-dir', 'd/sub1'], 'no JSON'],
+  ])('%s of the source is never taken for the state, nor lost: %j', async (name, options, text) => {
+    const { cwd, migrate } = tree({ ...FILES, [`s/${name}`]: text });
+    for (const more of [[], ['--resume'], ['--dry-run']]) {
+      const { code, stderr } = await migrate(...options, ...more);
+      expect([code, stderr]).toEqual([1, expect.stringMatching(/s\/\S+ would come where .* take a --log-dir outside/)]);
+    }
+    expect(existsSync(join(cwd, 'd'))).toBe(false);
+    const { code, stderr } = await migrate('--log-dir', 'logs');
+    expect([code, readFileSync(join(cwd, 'd', name), 'utf8')], stderr).toEqual([0, text]);
   });
 
   it('--check-existing reads archives of gzip and xz, and takes none that is not whole for its file', async () => {
@@ -528,7 +573,6 @@ describe('what the original loses', () => {
     [['-s', 's', '-d', 'd', '--log-dir', 's/logs'], 1, '--log-dir'],
     [['-s', 'none', '-d', 'd'], 1, 'the source none is no directory'],
     [['-s', 's', '-d', 'd', '--check-existing', '--check-path', 'none'], 1, '--check-path none is no directory'],
-    [['-s', 's', '-d', 'd', '--check-path', 'x'], 2, 'goes with --check-existing'],
     [['-s', 's', '-d', 'd', '--level', '13'], 2, '13 is not from 1 to 12'],
     [['-s', 's', '-d', 'd', '--ext', ''], 2, '--ext'],
     [['-s', 's', '-d', 'd', '--exclude', '+ *.tsv'], 2, 'argument --exclude: a pattern only'],

@@ -101,9 +101,6 @@ export function parseCall(args: readonly string[]): MigrateCall {
   if (values.exclude?.some((pattern) => /^[-+] |^!$/.test(pattern))) {
     throw new UsageError('argument --exclude: a pattern only: + and - in front are for rules of rsync');
   }
-  if (values.check_path !== undefined && !values.check_existing) {
-    throw new UsageError('argument --check-path: goes with --check-existing');
-  }
   return { ...parsed, source, dest, ...how };
 }
 

@@ -39,7 +39,7 @@ import { journaled, resourcesOf, settingsOf } from '../settings.js';
 import { removeBegun } from './begun.js';
 import type { MigrateCall } from './flags.js';
 import { type Known, knownAs, knownBy, listRemaining } from './remaining.js';
-import { type DirectoryRecord, type FileRecord, realOf, State } from './state.js';
+import { type DirectoryRecord, type FileRecord, LOCK, realOf, STATE, State } from './state.js';
 
 /** Errors that a record names; all of them are in the logs. */
 const ERRORS_KEPT = 100;
@@ -134,6 +134,9 @@ class Migration {
     this.#log.tell('INFO', `Source: ${call.source}`);
     this.#log.tell('INFO', `Destination: ${call.dest}`);
     this.#log.tell('INFO', `Extensions: ${call.compression.extensions.join(', ')}${dryRun ? ' (dry run)' : ''}`);
+    if (call.values.check_path !== undefined && !call.values.check_existing) {
+      this.#log.tell('WARNING', '--check-path is for --check-existing: without it nothing is looked up there');
+    }
     try {
       for (const unit of this.#units()) {
         if (await this.#migrate(unit, resume ? state.known(unit.source) : undefined)) {
@@ -176,9 +179,27 @@ class Migration {
         throw new BulkhaulError('USAGE', `${what} ${path} lies in the source ${source}`);
       }
     }
-    const { check_path: checked } = values;
-    if (checked !== undefined && !directory(checked)) {
+    this.#checkState();
+    const { check_existing: checks, check_path: checked } = values;
+    if (checks && checked !== undefined && !directory(checked)) {
       throw new BulkhaulError('USAGE', `--check-path ${checked} is no directory`);
+    }
+  }
+
+  /** What lies in the source under the name that the state of this migration has in the destination is neither copied over it nor taken for it. */
+  #checkState(): void {
+    const [dest, logs] = [nearestReal(this.#dest), nearestReal(this.#logs)];
+    if (!`${logs}/`.startsWith(`${dest}/`)) return;
+    const place = logs.slice(dest.length + 1);
+    for (const own of [STATE, LOCK]) {
+      const path = join(this.#source, place, own);
+      const excluded = this.call.values.exclude?.some((each) => each === own || each === `/${join(place, own)}`);
+      if (excluded || lstatSync(toBytes(path), { throwIfNoEntry: false }) === undefined) continue;
+      const what = own === STATE ? 'the state of this migration' : 'the lock of that state';
+      throw new BulkhaulError(
+        'USAGE',
+        `${path} would come where ${what} lies: take a --log-dir outside ${this.#dest}`,
+      );
     }
   }
 
@@ -194,11 +215,11 @@ class Migration {
 
   /** One unit; whether it was interrupted. */
   async #migrate(unit: Unit, known: Partial<DirectoryRecord> | undefined): Promise<boolean> {
-    const { dry_run: dryRun, stop_on_partial: stops } = this.call.values;
+    const { dry_run: dryRun, stop_on_partial: stops, verify } = this.call.values;
     const real = this.call.copyWith === 'rsync';
     const packs = !real && !stops;
     const record = this.#begin(unit);
-    record.files = doneBefore(known, unit.dest);
+    record.files = doneBefore(known, unit.dest, verify);
     const stem = `rsync_${short(unit.title)}_${this.#stamp}`;
     const open = () => new TransferLog(this.#logs, stem, record.rsync_command ?? '', this.#lost);
     const logs = new UnitLogs(dryRun ? undefined : open, unit.name, this.call.compression);
@@ -782,12 +803,13 @@ const isThere = ({ outcome, reason }: EntryEvent) =>
 
 const isDone = ({ status }: FileRecord) => status === 'verified' || status === 'compressed';
 
-/** What a record of an earlier run says is done, by the paths of this one. */
-function doneBefore(known: Partial<DirectoryRecord> | undefined, dest: string): FileRecord[] {
+/** What a record of an earlier run says is done, by the paths of this one; `proved`: and that it was compared by digests. */
+function doneBefore(known: Partial<DirectoryRecord> | undefined, dest: string, proved: boolean): FileRecord[] {
   if (known?.files === undefined) return [];
   const before = `${String(known.dest_dir ?? dest).replace(/\/+$/, '')}/`;
   const here = (path: string) => (path.startsWith(before) ? `${dest}/${path.slice(before.length)}` : path);
-  const done = known.files.filter((file) => isDone(file) && typeof file.source_path === 'string');
+  const counts = (file: FileRecord) => (proved ? file.status === 'verified' : isDone(file));
+  const done = known.files.filter((file) => counts(file) && typeof file.source_path === 'string');
   return done.map((file) => ({
     ...file,
     source_path: here(file.source_path),

@@ -18,7 +18,7 @@ import { isoOf } from '../migration.js';
 import { Pieces } from './pieces.js';
 
 export const STATE = 'migration_state.json';
-const LOCK = '.migration_state.lock';
+export const LOCK = '.migration_state.lock';
 /** Milliseconds between two looks at a lock that another run has, and the looks. */
 const PAUSE = 100;
 const LOOKS = 3000;
