@@ -156,6 +156,7 @@ const ROOMS = [
   ...['added', 'help', 'console', 'settings', 'frame', 'glob', 'compression', 'migration'].map(
     (room) => `cli/dropin/${room}`,
   ),
+  ...['pieces', 'state'].map((room) => `cli/dropin/migration/${room}`),
   ...HPCP.map((room) => `cli/dropin/hpcp/${room}`),
   'cli/dropin/hpcp',
   ...['flags', 'help', 'b3sum', 'rsync', 'run'].map((room) => `cli/dropin/run-mirror/${room}`),
@@ -163,9 +164,7 @@ const ROOMS = [
   ...['flags', 'help', 'plan', 'run'].map((room) => `cli/dropin/dsync/${room}`),
   'cli/dropin/dsync',
   ...MIGRATION.flatMap((name) => [
-    ...['flags', 'help', 'pieces', 'state', 'remaining', 'begun', 'rsync', 'run'].map(
-      (room) => `cli/dropin/${name}/${room}`,
-    ),
+    ...['flags', 'help', 'remaining', 'begun', 'rsync', 'run'].map((room) => `cli/dropin/${name}/${room}`),
     `cli/dropin/${name}`,
   ]),
   'cli/main',

@@ -133,6 +133,33 @@ describe('what the original does otherwise', () => {
     expect(stderr).toContain('7 files of a migration stay in the source');
   });
 
+  it('nor do they where they lie deeper, beside a state that is one', async () => {
+    const record = { status: 'completed', files: [] };
+    const state = JSON.stringify({ last_updated: 'then', directories: { '/data/sub': record } });
+    const own = Object.keys(OWN).map((name) => name.slice('scratch/'.length));
+    const places = ['logs', 'deep/a\\b [x]*?'];
+    const within = places.flatMap((place) => own.map((name) => `${place}/${name}`));
+    const data = [
+      'logs/data.log',
+      'sub/migration_state.json',
+      'sub/rsync_sub1_20260126_161642.log',
+      'axb/rsync_a_20260126_161642.log',
+    ];
+    const files = Object.fromEntries([...within, ...data].map((name) => [`scratch/${name}`, 'x']));
+    for (const place of places) files[`scratch/${place}/migration_state.json`] = state;
+    files['scratch/sub/migration_state.json'] = JSON.stringify({ last_updated: 'then', directories: 5 });
+    const { cwd, move } = tree(files);
+    const kept = (directory: string) =>
+      readdirSync(join(cwd, directory), { recursive: true, withFileTypes: true })
+        .filter((entry) => entry.isFile())
+        .map((entry) => join(entry.parentPath, entry.name).slice(join(cwd, directory).length + 1))
+        .sort();
+    const { code, stderr } = await move('-s', 'scratch/', '-d', 'final');
+    expect([code, kept('final')], stderr).toEqual([0, data.sort()]);
+    expect(kept('scratch')).toEqual(within.sort());
+    expect(stderr).toContain('14 files of a migration stay in the source');
+  });
+
   it('a dry run writes nothing: no log, no parents of the destination', async () => {
     const { cwd, move } = tree();
     const { code, stdout } = await move('-s', 'scratch', '-d', 'deep/final', '--dry-run');

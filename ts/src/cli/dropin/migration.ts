@@ -71,6 +71,16 @@ export const OWN_NAMES = [
   '/.migration_state.lock',
 ];
 
+/** The same for a directory below. What has no other wildcard has one, so that the escapes of a path are some. */
+export function ownNamesIn(directory: string): string[] {
+  return OWN_NAMES.map((own) => `/${literal(directory)}${own.replace('migration', '[m]igration')}`);
+}
+
+/** A text as a pattern that matches it alone, where a pattern has a wildcard. */
+export function literal(text: string): string {
+  return text.replace(/[[\]*?\\]/g, (letter) => `\\${letter}`);
+}
+
 /**
  * Where the real rsync keeps what it has of a file that is not whole. With the original's `--partial` that would have the
  * name of the file, with zeros for what can't be read in the source; the next run takes it for the same by its sum.

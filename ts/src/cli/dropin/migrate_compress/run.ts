@@ -22,10 +22,12 @@ import { type CommonSettings, type Context, inUse, neededSpillDirectory, runJob,
 import { elsewhere } from '../../values.js';
 import type { Compression } from '../compression.js';
 import { Console } from '../console.js';
+import { type DirectoryRecord, type FileRecord, LOCK, realOf, STATE, State } from '../migration/state.js';
 import {
   commandText,
   isoOf,
   isTransferred,
+  literal,
   meaningOf,
   nearestReal,
   OWN_NAMES,
@@ -39,7 +41,6 @@ import { journaled, resourcesOf, settingsOf } from '../settings.js';
 import { removeBegun } from './begun.js';
 import type { MigrateCall } from './flags.js';
 import { type Known, knownAs, knownBy, listRemaining } from './remaining.js';
-import { type DirectoryRecord, type FileRecord, LOCK, realOf, STATE, State } from './state.js';
 
 /** Errors that a record names; all of them are in the logs. */
 const ERRORS_KEPT = 100;
@@ -196,10 +197,7 @@ class Migration {
       const excluded = this.call.values.exclude?.some((each) => each === own || each === `/${join(place, own)}`);
       if (excluded || lstatSync(toBytes(path), { throwIfNoEntry: false }) === undefined) continue;
       const what = own === STATE ? 'the state of this migration' : 'the lock of that state';
-      throw new BulkhaulError(
-        'USAGE',
-        `${path} would come where ${what} lies: take a --log-dir outside ${this.#dest}`,
-      );
+      throw new BulkhaulError('USAGE', `${path} would come where ${what} lies: take a --log-dir outside ${this.#dest}`);
     }
   }
 
@@ -815,11 +813,6 @@ function doneBefore(known: Partial<DirectoryRecord> | undefined, dest: string, p
     source_path: here(file.source_path),
     dest_path: here(String(file.dest_path)),
   }));
-}
-
-/** A text as a pattern that matches it alone. */
-function literal(text: string): string {
-  return text.replace(/[[\]*?\\]/g, (letter) => `\\${letter}`);
 }
 
 /** A name that leaves room for what comes before and after it. */

@@ -4,12 +4,12 @@
  * Comes in: the call; goes out: the exit code: 0, 1 for whatever is not in the destination then, 130. The record is written
  * when the move begins, and when it has ended.
  */
-import { readdirSync } from 'node:fs';
+import { type Dirent, readdirSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { basename, dirname, resolve } from 'node:path';
 import { BulkhaulError, whyOf } from '../../../error.js';
 import type { Event, Report } from '../../../events.js';
-import { toBytes } from '../../../names.js';
+import { fromBytes, toBytes } from '../../../names.js';
 import { failureText, summaryText } from '../../../report/summary.js';
 import { count } from '../../../report/units.js';
 import { ExitCode, sentenceOf } from '../../../verdict.js';
@@ -18,12 +18,14 @@ import { systemError } from '../../exit.js';
 import { type CommonSettings, type Context, inUse, runJob, spillDirectory } from '../../run.js';
 import { elsewhere } from '../../values.js';
 import { Console } from '../console.js';
+import { isState } from '../migration/state.js';
 import {
   commandText,
   isoOf,
   isTransferred,
   nearestReal,
   OWN_NAMES,
+  ownNamesIn,
   PARTIALS,
   RunLog,
   stampOf,
@@ -167,7 +169,7 @@ class Final {
       copyMapped({
         sources: [{ path: call.source, contents: true, follow: true }],
         destinations: [{ path: call.dest, follow: true }],
-        filter: { style: 'rsync', rules: [...OWN_NAMES, `${PARTIALS}/`] },
+        filter: { style: 'rsync', rules: [...OWN_NAMES, ...ownBelow(call.source), `${PARTIALS}/`] },
         ...(keep ? { verify: true, fullHash: true, sync: 'all' } : { removeSources: true, rename: true }),
         dryRun,
         // Each is written down.
@@ -202,7 +204,7 @@ class Final {
     move.rsync_exit_code = transferCode(report);
     move.status = report.complete ? 'completed' : 'completed_with_errors';
     if (!report.complete) move.error_message = verdict;
-    if (!keep && !dryRun) move.directories_cleaned = Math.max(0, report.found.directory - directoriesIn(call.source));
+    if (!keep && !dryRun) move.directories_cleaned = Math.max(0, report.found.directory - directoriesLeft(call.source));
     const would = dryRun ? 'would be ' : '';
     log.tell('INFO', `Files ${would}${keep ? 'copied' : 'moved'}: ${move.files_moved}`);
     if (!keep && !dryRun) log.tell('INFO', `Directories cleaned: ${move.directories_cleaned}`);
@@ -239,19 +241,45 @@ function commandOf({ source, dest, values }: MoveCall): string {
   ]);
 }
 
-/** Directories at and below a path. */
-function directoriesIn(root: string): number {
-  const waiting = [toBytes(root)];
-  let directories = 0;
-  for (let path = waiting.pop(); path !== undefined; path = waiting.pop()) {
-    try {
-      for (const entry of readdirSync(path, { withFileTypes: true, encoding: 'buffer' })) {
-        if (entry.isDirectory()) waiting.push(Buffer.concat([path, Buffer.from('/'), entry.name]));
-      }
-      directories++;
-    } catch {
-      // It is gone.
-    }
+const STATE_NAME = /^migration_state(_.*)?\.json$/;
+
+/** Rules for the files of migrations that lie below a source: beside what is a state, and has its name. */
+function ownBelow(source: string): string[] {
+  const root = source.replace(/\/*$/, '/');
+  const rules: string[] = [];
+  for (const { path, entries } of directoriesIn(source)) {
+    const states = entries.filter((entry) => entry.isFile() && STATE_NAME.test(fromBytes(entry.name)));
+    const directory = fromBytes(path).slice(root.length);
+    if (directory === '' || !states.some(({ name }) => isState(`${root}${directory}/${fromBytes(name)}`))) continue;
+    rules.push(...ownNamesIn(directory));
   }
+  return rules;
+}
+
+function directoriesLeft(root: string): number {
+  let directories = 0;
+  for (const _ of directoriesIn(root)) directories++;
   return directories;
+}
+
+/** The directories at and below a path, with what is in them. */
+function* directoriesIn(root: string): Generator<{ path: Buffer; entries: Dirent<Buffer>[] }> {
+  const waiting = [toBytes(root.replace(/(?<=.)\/+$/, ''))];
+  for (let path = waiting.pop(); path !== undefined; path = waiting.pop()) {
+    const entries = listed(path);
+    if (entries === undefined) continue;
+    const parent = path;
+    const within = entries.filter((entry) => entry.isDirectory());
+    waiting.push(...within.map(({ name }) => Buffer.concat([parent, Buffer.from('/'), name])));
+    yield { path, entries };
+  }
+}
+
+/** What is in a directory; undefined: it is gone, or can't be read. */
+function listed(path: Buffer): Dirent<Buffer>[] | undefined {
+  try {
+    return readdirSync(path, { withFileTypes: true, encoding: 'buffer' });
+  } catch {
+    return undefined;
+  }
 }

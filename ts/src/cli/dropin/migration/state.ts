@@ -131,6 +131,17 @@ export class State {
   }
 }
 
+/** Whether a file is the state of a migration, ours or the original's, by its form: another may have the name. */
+export function isState(path: string): boolean {
+  try {
+    const { directories } = stored(path);
+    const all = [...directories.values()];
+    return all.length > 0 && all.every(({ status }) => typeof status === 'string');
+  } catch {
+    return false;
+  }
+}
+
 /** Which file it is, and that nobody has written to it since; none is there: undefined. */
 function identityOf(path: string): string | undefined {
   const there = statSync(toBytes(path), { bigint: true, throwIfNoEntry: false });
