@@ -303,6 +303,20 @@ describe('going on', () => {
   });
 });
 
+it.each([
+  [0o2777, 0o666],
+  [0o2775, 0o660],
+  [0o755, 0o600],
+])('whoever may write a directory of logs (%o) may take the lock there, whatever the umask is', async (mode, lock) => {
+  const { cwd } = tree();
+  mkdirSync(join(cwd, 'logs'));
+  chmodSync(join(cwd, 'logs'), mode);
+  const command = [process.execPath, executable, 'migrate_compress', '-s', 's', '-d', 'd', '--log-dir', 'logs'];
+  execFileSync('sh', ['-c', 'umask 077; exec "$@"', 'sh', ...command], { cwd, stdio: 'ignore' });
+  expect(statSync(join(cwd, 'logs/.migration_state.lock')).mode & 0o777).toBe(lock);
+  expect(readdirSync(join(cwd, 'logs')).filter((name) => name.startsWith('.'))).toEqual(['.migration_state.lock']);
+});
+
 describe('what the original loses', () => {
   it('a partial copy with nothing to compress is no success, and is tried again by --resume', async () => {
     const { cwd, migrate, names, record } = tree({ 's/sub1/plain': 'x', 's/sub1/other': 'y', 'd/sub1/plain/in': 'z' });

@@ -6,7 +6,19 @@
  * real paths, so that another spelling finds what is there, also in files of the original; and that what is no state is
  * refused by name.
  */
-import { closeSync, mkdirSync, openSync, realpathSync, statSync } from 'node:fs';
+import { randomBytes } from 'node:crypto';
+import {
+  closeSync,
+  fchmodSync,
+  fchownSync,
+  linkSync,
+  lstatSync,
+  mkdirSync,
+  openSync,
+  realpathSync,
+  rmSync,
+  statSync,
+} from 'node:fs';
 import { join, resolve } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
 import { BulkhaulError, whyOf } from '../../../error.js';
@@ -122,12 +134,43 @@ export class State {
 
   async #lock(): Promise<Lease> {
     const addon = await loadAddon();
+    makeLock(join(this.directory, LOCK), this.directory);
     for (let look = 0; look < LOOKS; look++) {
       const lease = Lease.take(join(this.directory, LOCK), addon);
       if (lease instanceof Lease) return lease;
       await wait(PAUSE);
     }
     throw new BulkhaulError('OUTPUT', `${this.path}: another run has it, and does not give it back`);
+  }
+}
+
+/**
+ * Makes the lock where none is: whoever may write the directory may take it, whatever the umask is here. It appears as it is
+ * to be, so that nobody is refused meanwhile.
+ */
+function makeLock(path: string, directory: string): void {
+  if (lstatSync(toBytes(path), { throwIfNoEntry: false }) !== undefined) return;
+  const { mode, uid, gid } = statSync(toBytes(directory));
+  const own = toBytes(`${path}.${randomBytes(8).toString('hex')}`);
+  const file = openSync(own, 'wx', 0o600);
+  try {
+    // Who is not of the group can't give it to the group, nor is it needed then but by those who are.
+    attempt(() => fchownSync(file, process.getuid?.() === 0 ? uid : -1, gid));
+    const writers = mode & 0o022;
+    fchmodSync(file, 0o600 | writers | (writers << 1));
+    // Another run may have made it; without links the lease makes its own.
+    attempt(() => linkSync(own, toBytes(path)));
+  } finally {
+    closeSync(file);
+    rmSync(own, { force: true });
+  }
+}
+
+function attempt(deed: () => void): void {
+  try {
+    deed();
+  } catch (error) {
+    if (!isSystem(error)) throw error;
   }
 }
 
