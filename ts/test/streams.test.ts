@@ -37,6 +37,11 @@ describe('a list that comes late', () => {
     ['a FIFO', 'mkfifo f; (sleep 0.5; echo a >f) & bh copy -q --files-from f s d'],
     ['hpcp, a pipe', '(sleep 0.5; echo a) | bh hpcp -d d --files-from - s'],
     ['hpcp, sources', '(sleep 0.5; echo s/a) | bh hpcp -sfl - -d d/'],
+    ['workers, a pipe', '(sleep 0.5; printf a; sleep 0.2; echo) | bh copy -q --workers 2 --files-from - s d'],
+    ['workers, its path, by NUL', "(sleep 0.5; printf 'a\\0') | bh copy -q --workers 2 --files-from0 /dev/stdin s d"],
+    ['workers, a pipe by its path', 'bh copy -q --workers 2 --files-from <(sleep 0.5; echo a) s d'],
+    ['workers, a FIFO', 'mkfifo f; (sleep 0.5; echo a >f) & bh copy -q --workers 2 --files-from f s d'],
+    ['a move by workers', '(sleep 0.5; echo a) | bh copy -q --move --workers 2 --files-from - s d'],
     ['a move, which walks twice', '(sleep 0.5; echo a) | bh copy -q --move --require-space --files-from - s d'],
   ])('%s', async (what, line) => {
     const root = place();
@@ -58,6 +63,7 @@ describe('a list that comes late', () => {
     const root = place();
     for (const args of [
       ['copy', '--files-from', '-', 's', 'd'],
+      ['copy', '--workers', '2', '--state-dir', scratch(), '--files-from', '-', 's', 'd'],
       ['compare', '--list-a', '-', 's'],
     ]) {
       const env = { ...process.env, BULKHAUL_PROGRESS_INTERVAL: '0.1' };

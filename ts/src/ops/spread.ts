@@ -86,7 +86,7 @@ export interface SpreadOptions
   destination: PathLike;
   /** Rules as rsync's --exclude. Default: everything is taken. */
   exclude?: PathLike[];
-  /** A list of names relative to the source, one a line, or with `nul` each ended by NUL. A directory comes by itself. Default: all of the source. */
+  /** A list of names relative to the source, with or without a slash, one a line, or with `nul` each ended by NUL. A directory comes by itself. Default: all of the source. */
   filesFrom?: Given<Omit<NativeNames, 'contents'>>;
   /** A directory for temporary files without a name. Default: memory is used. */
   spillDirectory?: PathLike;
@@ -245,12 +245,15 @@ async function prepareSpreadCopy(given: SpreadOptions): Promise<Prepared> {
   });
   const here = process.cwd();
   const ends = [pathText(source, 'the source'), pathText(destination, 'the destination')] as const;
-  const places = await placesOf(absolutePath(ends[0], here), absolutePath(ends[1], here)).catch(async (error) => {
-    // What is not there the engine says, as of every copy.
-    if (error instanceof BulkhaulError) throw error;
-    await new Job(async () => prepareCopy({ ...(await mapSources([ends[0]], ends[1])), dryRun: true }));
-    throw new BulkhaulError('NO_SOURCE', `${ends[0]}: ${whyOf(error, ends[0])}`);
-  });
+  const rooted = given.filesFrom !== undefined;
+  const places = await placesOf(absolutePath(ends[0], here), absolutePath(ends[1], here), rooted).catch(
+    async (error) => {
+      // What is not there the engine says, as of every copy.
+      if (error instanceof BulkhaulError) throw error;
+      await new Job(async () => prepareCopy({ ...(await mapSources([ends[0]], ends[1])), dryRun: true }));
+      throw new BulkhaulError('NO_SOURCE', `${ends[0]}: ${whyOf(error, ends[0])}`);
+    },
+  );
   const directory = named === undefined ? undefined : absolutePath(pathText(named, 'the run directory'), here);
   // With the slash it means the same when it is read again.
   const kept = { ...places, source: places.source.replace(/\/*$/, '/') };
@@ -273,10 +276,14 @@ async function prepareSpreadCopy(given: SpreadOptions): Promise<Prepared> {
   });
 }
 
-/** rsync's slash rule, for a directory. */
-async function placesOf(source: string, destination: string): Promise<{ source: string; destination: string }> {
+/** rsync's slash rule, for a directory. `rooted`: it is the root of the names of a list, with or without a slash. */
+async function placesOf(
+  source: string,
+  destination: string,
+  rooted: boolean,
+): Promise<{ source: string; destination: string }> {
   const found = await lstat(toBytes(source));
-  const contents = /\/\.{0,2}$/.test(source);
+  const contents = rooted || /\/\.{0,2}$/.test(source);
   const target = contents ? await stat(toBytes(source)).catch(() => found) : found;
   if (!target.isDirectory()) throw new BulkhaulError('USAGE', `${source} is no directory: it can't be divided`);
   const bare = (path: string) => path.replace(/(?<=[^/])\/+$/, '');

@@ -63,6 +63,8 @@ export class Coordinator implements NativeJob {
   #watched = false;
   #tells = false;
   #stopping: 'no' | 'gently' | 'now' = 'no';
+  /** Ends the waiting for a list. */
+  readonly #stop = new AbortController();
   /** Seconds; 0: never. */
   #stallTimeout = 0;
   #begun = 0;
@@ -117,6 +119,7 @@ export class Coordinator implements NativeJob {
 
   cancel(abort: boolean): void {
     if (this.#stopping !== 'now') this.#stopping = abort ? 'now' : 'gently';
+    this.#stop.abort();
     for (const job of [this.#planner, this.#teller, this.#last]) job?.cancel(abort);
     this.#staff?.stop(abort);
   }
@@ -382,7 +385,7 @@ export class Coordinator implements NativeJob {
     const { filesFrom, source } = this.#run;
     if (filesFrom === undefined) return;
     const list = { path: pathText(filesFrom.path, 'the list'), nul: filesFrom.nul };
-    this.#named = await sift(list, source, directory);
+    this.#named = await sift(list, source, directory, this.#stop.signal);
   }
 
   /** Each worker's share of what the run may take. */

@@ -29,6 +29,7 @@ import {
   closeSync,
   createReadStream,
   existsSync,
+  fstatSync,
   fsyncSync,
   linkSync,
   openSync,
@@ -41,7 +42,9 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { readFile, rm } from 'node:fs/promises';
+import { Socket } from 'node:net';
 import { join } from 'node:path';
+import { addAbortSignal, Readable } from 'node:stream';
 import { BulkhaulError, whyOf } from '../../error.js';
 import type { Report } from '../../events.js';
 import { makeDirectories } from '../../journal/store.js';
@@ -568,14 +571,20 @@ export class RunDirectory implements WorkerRun {
   }
 }
 
-/** The lines of a file. One byte ends one, and nothing else that some take for an end. `unended`: the last may have none. */
-export async function* lines(path: string, terminator: number, unended: boolean): AsyncGenerator<Buffer> {
+/**
+ * The lines of a file. One byte ends one, and nothing else that some take for an end. `unended`: the last may have none. `stop`:
+ * no more is waited for, and what has come is all that there is.
+ */
+export async function* lines(
+  path: string,
+  terminator: number,
+  unended: boolean,
+  stop?: AbortSignal,
+): AsyncGenerator<Buffer> {
   let rest = Buffer.alloc(0);
-  // What is open already may be a socket, which has no path.
-  const [, open] = /^\/(?:dev|proc\/self)\/fd\/(\d+)$/.exec(path === '/dev/stdin' ? '/dev/fd/0' : path) ?? [];
-  const from = open === undefined ? {} : { fd: Number(open), autoClose: false };
   try {
-    const chunks: Chunks = open === undefined ? chunksOf(path) : createReadStream(toBytes(path), from);
+    const chunks = chunksOf(path);
+    if (stop && chunks instanceof Readable) addAbortSignal(stop, chunks);
     for await (const chunk of chunks) {
       const bytes = rest.length > 0 ? Buffer.concat([rest, chunk]) : chunk;
       let begin = 0;
@@ -586,6 +595,7 @@ export async function* lines(path: string, terminator: number, unended: boolean)
       rest = bytes.subarray(begin) as Buffer<ArrayBuffer>;
     }
   } catch (error) {
+    if (stop?.aborted) return;
     throw new BulkhaulError('LIST', `${path}: ${whyOf(error, path)}`, { cause: error });
   }
   if (rest.length > 0 && !unended) throw new BulkhaulError('LIST', `the list is cut short: ${path}`);
@@ -614,10 +624,16 @@ export async function digestOf(path: string): Promise<string> {
 /** Bytes of a file that are read at once. */
 const AT_ONCE = 64 * 1024;
 
-type Chunks = Iterable<Buffer> | AsyncIterable<Buffer>;
-
-/** The bytes of a file. Of what is small they are read at once: a stream takes longer than that, and there may be many. */
-function chunksOf(path: string): Chunks {
-  const about = statSync(toBytes(path));
+/**
+ * The bytes of a file. Of what is small they are read at once: a stream takes longer than that, and there may be many. What is
+ * open already may be a socket, which has no path. Standard input may be set not to wait: as a stream of the net it is waited
+ * for, and it alone stays open at the end of that.
+ */
+function chunksOf(path: string): Readable | Buffer[] {
+  const [, open] = /^\/(?:dev|proc\/self)\/fd\/(\d+)$/.exec(path === '/dev/stdin' ? '/dev/fd/0' : path) ?? [];
+  const fd = Number(open);
+  const about = open === undefined ? statSync(toBytes(path)) : fstatSync(fd);
+  if (fd === 0 && (about.isFIFO() || about.isSocket())) return new Socket({ fd, readable: true, writable: false });
+  if (open !== undefined) return createReadStream(toBytes(path), { fd, autoClose: false });
   return about.isFile() && about.size <= AT_ONCE ? [readFileSync(toBytes(path))] : createReadStream(toBytes(path));
 }

@@ -61,11 +61,15 @@ export interface Sifted {
   directories: Buffer[];
 }
 
-/** Sifts a list of names relative to a source: all of them go into the run directory too, in the form of its lists. */
+/**
+ * Sifts a list of names relative to a source: all of them go into the run directory too, in the form of its lists. After `stop`
+ * the rest of them is not waited for.
+ */
 export async function sift(
   { path, nul }: { path: string; nul: boolean },
   source: string,
   directory: RunDirectory,
+  stop: AbortSignal,
 ): Promise<Sifted> {
   const others = new List(join(directory.path, 'plan.names'));
   const all = new List(directory.names);
@@ -73,7 +77,7 @@ export async function sift(
   const enter = (name: Buffer) => directories.set(name.toString('latin1'), name);
   // The source itself is there, whatever else is.
   enter(HERE);
-  for await (const line of lines(path, nul ? 0 : NEWLINE, true)) {
+  for await (const line of lines(path, nul ? 0 : NEWLINE, true, stop)) {
     const parts = split(line, SLASH).filter((part) => part.length > 0 && !part.equals(HERE));
     if (line.length === 0) continue;
     // What leads out is for the planner to refuse.
