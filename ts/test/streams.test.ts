@@ -352,6 +352,19 @@ describe('what can not be said', () => {
     expect(told).toMatchObject({ code, stderr: expect.stringMatching(FULL) });
   });
 
+  it('the content of an archive into a full disk', async () => {
+    const root = place();
+    await run(['compress', '--force', 's'], { cwd: root });
+    const [archive] = readdirSync(join(root, 's'), { recursive: true })
+      .map(String)
+      .filter((name) => name.endsWith('.gz'));
+    const { code, stderr } = await shell(`bh decompress -c s/${archive} >/dev/full`, root);
+    expect([code, stderr]).toEqual([
+      23,
+      expect.stringContaining('bulkhaul: write /dev/stdout: No space left on device'),
+    ]);
+  });
+
   it('a list into a full disk', async () => {
     const { code, stderr } = await shell('bh list s >/dev/full', place());
     expect([code, stderr]).toEqual([23, 'bulkhaul: standard output could not be written: No space left on device\n']);

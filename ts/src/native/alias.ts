@@ -8,6 +8,7 @@
 import type { NativeJob } from '../native.js';
 import type { NativeEvent, NativeReport } from './events.js';
 import type { PathBytes } from './options.js';
+import { retold } from './retold.js';
 
 /** What begins with `path` is told with `name` in its place. */
 export interface Alias {
@@ -17,16 +18,11 @@ export interface Alias {
 
 export function aliased(job: NativeJob, aliases: readonly Alias[]): NativeJob {
   if (aliases.length === 0) return job;
-  return {
-    run: async () => renamed(await job.run(), aliases) as NativeReport,
-    nextEvents: async () => renamed(await job.nextEvents(), aliases) as NativeEvent[],
-    cancel: (abort) => job.cancel(abort),
-    setLimits: (limits) => job.setLimits(limits),
-    setStallTimeout: (seconds) => job.setStallTimeout(seconds),
-    snapshot: () => job.snapshot(),
-    peek: () => job.peek(),
-    answer: (yes) => job.answer(yes),
-  };
+  return retold(
+    job,
+    (event) => renamed(event, aliases) as NativeEvent,
+    (report) => renamed(report, aliases) as NativeReport,
+  );
 }
 
 const SLASH = 0x2f;

@@ -6,7 +6,9 @@
  */
 import { realpathSync } from 'node:fs';
 import { fromBytes } from '../names.js';
+import type { NativeFailure } from '../native/events.js';
 import type { NativeDecompressOptions } from '../native/options.js';
+import { retoldFailures } from '../native/retold.js';
 import { loadAddon } from '../native.js';
 import { boolean, type Fields, type Given, path, pathBytes, pathText, record } from './arguments.js';
 import { FILES, type FileOptions, type MappedFiles, mapped, nativeFiles } from './conversion.js';
@@ -48,7 +50,19 @@ export async function prepareDecompression(options: MappedFiles & Given<Own>): P
     ...(sparse !== undefined && { sparse }),
     ...(output !== undefined && { output: pathBytes(pathText(output, 'the output')) }),
   };
-  return prepared(journal, async () => (await loadAddon()).decompress(native));
+  return prepared(journal, async () => {
+    const job = (await loadAddon()).decompress(native);
+    return native.output === undefined ? job : retoldFailures(job, writtenTo(native.output));
+  });
+}
+
+/** Where one output is written to, that is what could not be written, not the directory of the archive. */
+function writtenTo(output: Buffer) {
+  return (failure: NativeFailure): NativeFailure => {
+    const { operation, path, message } = failure;
+    if (operation !== 'write') return failure;
+    return { ...failure, path: output, message: message.replace(path.toString(), () => output.toString()) };
+  };
 }
 
 /** Where a link leads: what is only read may be reached through one. What can't be told is left to who reads it. */

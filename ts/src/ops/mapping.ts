@@ -8,6 +8,7 @@ import { lstat, stat } from 'node:fs/promises';
 import { BulkhaulError } from '../error.js';
 import { type PathLike, toBytes } from '../names.js';
 import { aliased } from '../native/alias.js';
+import type { NativeFailure } from '../native/events.js';
 import type {
   NativeCopyManifest,
   NativeCopyOptions,
@@ -16,6 +17,7 @@ import type {
   NativePacking,
   NativePlacement,
 } from '../native/options.js';
+import { retoldFailures } from '../native/retold.js';
 import { loadAddon } from '../native.js';
 import {
   boolean,
@@ -248,7 +250,8 @@ export async function prepareCopy(
   const { sources, destinations, filter, filesFrom, spillDirectory, maxDelete, ...others } = options;
   const { signal: _, entries, confirm, journal: __, inUse: open = [], aliases = [], ...more } = others;
   const { manifest, storedManifest, packing, gathered, ...rest } = more;
-  const journal = await journalFor(operation, options, options.removeExtra || options.removeSources);
+  const { removeExtra } = options;
+  const journal = await journalFor(operation, options, removeExtra || options.removeSources);
   const inUse = [...open, ...(journal?.files ?? [])];
   const native: NativeCopyOptions = {
     ...rest,
@@ -273,7 +276,18 @@ export async function prepareCopy(
     ...(maxDelete !== undefined && mostOf(maxDelete)),
   };
   const names = aliases.map(({ path, name }) => ({ path: pathBytes(path), name: pathBytes(name) }));
-  return prepared(journal, async () => aliased((await loadAddon()).copy(native), names));
+  return prepared(journal, async () => {
+    const job = aliased((await loadAddon()).copy(native), names);
+    return removeExtra === undefined ? retoldFailures(job, unadvised) : job;
+  });
+}
+
+/** What the engine advises where something else is in the way. It is of no use to who has no such option. */
+const ADVICE = ' (with --delete, or -rme of hpcp, it goes)';
+
+function unadvised(failure: NativeFailure): NativeFailure {
+  const { message } = failure;
+  return message.endsWith(ADVICE) ? { ...failure, message: message.slice(0, -ADVICE.length) } : failure;
 }
 
 function nativePacking({ extensions, ...rest }: Given<NativePacking>): NativePacking {
