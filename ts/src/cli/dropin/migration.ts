@@ -68,7 +68,8 @@ export const OWN_NAMES = [
   `/rsync_exclude_${STAMP}*.txt`,
   '/migration_state.json',
   '/migration_state_*.json',
-  '/.migration_state.lock',
+  // And what one that was killed has left of making it.
+  '/.migration_state.lock*',
 ];
 
 /** The same for a directory below. What has no other wildcard has one, so that the escapes of a path are some. */

@@ -157,7 +157,8 @@ function makeLock(path: string, directory: string): void {
     // Who is not of the group can't give it to the group, nor is it needed then but by those who are.
     attempt(() => fchownSync(file, process.getuid?.() === 0 ? uid : -1, gid));
     const writers = mode & 0o022;
-    fchmodSync(file, 0o600 | writers | (writers << 1));
+    // Not every file system has modes to give.
+    attempt(() => fchmodSync(file, 0o600 | writers | (writers << 1)));
     // Another run may have made it; without links the lease makes its own.
     attempt(() => linkSync(own, toBytes(path)));
   } finally {
