@@ -161,10 +161,9 @@ const ROOMS = [
     'stores',
     'verbs',
   ].map((room) => `cli/${room}`),
-  ...['added', 'help', 'console', 'settings', 'frame', 'glob', 'compression', 'migration'].map(
+  ...['added', 'help', 'console', 'settings', 'frame', 'glob', 'compression', 'migration', 'pieces', 'state'].map(
     (room) => `cli/dropin/${room}`,
   ),
-  ...['pieces', 'state'].map((room) => `cli/dropin/migration/${room}`),
   ...HPCP.map((room) => `cli/dropin/hpcp/${room}`),
   'cli/dropin/hpcp',
   ...['flags', 'help', 'b3sum', 'rsync', 'run'].map((room) => `cli/dropin/run-mirror/${room}`),

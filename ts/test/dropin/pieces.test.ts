@@ -3,7 +3,7 @@ import { closeSync, openSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
-import { Pieces } from '../../src/cli/dropin/migration/pieces.js';
+import { Pieces } from '../../src/cli/dropin/pieces.js';
 import { scratch } from '../rig.js';
 
 const CHUNK = 2 ** 20;

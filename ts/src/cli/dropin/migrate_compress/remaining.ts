@@ -6,7 +6,7 @@
  */
 import { type BigIntStats, closeSync, lstatSync, openSync, readdirSync, writeSync } from 'node:fs';
 import { fromBytes, toBytes } from '../../../names.js';
-import type { FileRecord } from '../migration/state.js';
+import type { FileRecord } from '../state.js';
 
 /** Whether a regular file is there, by its path relative to the source. */
 export type Known = (path: string, stat: BigIntStats) => boolean;

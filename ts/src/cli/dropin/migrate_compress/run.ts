@@ -22,7 +22,6 @@ import { type CommonSettings, type Context, inUse, neededSpillDirectory, runJob,
 import { elsewhere } from '../../values.js';
 import type { Compression } from '../compression.js';
 import { Console } from '../console.js';
-import { type DirectoryRecord, type FileRecord, LOCK, realOf, STATE, State } from '../migration/state.js';
 import {
   commandText,
   isoOf,
@@ -38,6 +37,7 @@ import {
   transferCode,
 } from '../migration.js';
 import { journaled, resourcesOf, settingsOf } from '../settings.js';
+import { type DirectoryRecord, type FileRecord, LOCK, realOf, STATE, State } from '../state.js';
 import { removeBegun } from './begun.js';
 import type { MigrateCall } from './flags.js';
 import { type Known, knownAs, knownBy, listRemaining } from './remaining.js';

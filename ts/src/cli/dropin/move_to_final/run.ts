@@ -18,7 +18,6 @@ import { systemError } from '../../exit.js';
 import { type CommonSettings, type Context, inUse, runJob, spillDirectory } from '../../run.js';
 import { elsewhere } from '../../values.js';
 import { Console } from '../console.js';
-import { isState } from '../migration/state.js';
 import {
   commandText,
   isoOf,
@@ -33,6 +32,7 @@ import {
   transferCode,
 } from '../migration.js';
 import { journaled, resourcesOf, settingsOf } from '../settings.js';
+import { isState } from '../state.js';
 import type { MoveCall } from './flags.js';
 
 /** Errors that the record names; all of them are in the logs. */

@@ -21,12 +21,12 @@ import {
 } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
-import { BulkhaulError, whyOf } from '../../../error.js';
-import { Lease } from '../../../journal/lease.js';
-import { fromBytes, toBytes } from '../../../names.js';
-import { loadAddon } from '../../../native.js';
-import { writeWhole } from '../../../whole.js';
-import { isoOf } from '../migration.js';
+import { BulkhaulError, whyOf } from '../../error.js';
+import { Lease } from '../../journal/lease.js';
+import { fromBytes, toBytes } from '../../names.js';
+import { loadAddon } from '../../native.js';
+import { writeWhole } from '../../whole.js';
+import { isoOf } from './migration.js';
 import { Pieces } from './pieces.js';
 
 export const STATE = 'migration_state.json';
