@@ -46,7 +46,7 @@ const OPERATIONS = [
 const ENGINE = [
   ...['entry', 'error', 'report', 'event', 'pool', 'tree', 'job', 'bytes', 'walk', 'records', 'sweep'],
   ...['list', 'manifest', 'partition', 'verify', 'compare', 'patch', 'remove', 'compress', 'pack', 'unpack', 'doctor'],
-  ...['options', 'plan', 'dir', 'target', 'ties', 'entry', 'memory', 'departure', 'views', 'prepare', 'links']
+  ...['options', 'plan', 'dir', 'target', 'ties', 'entry', 'memory', 'departure', 'views', 'given', 'prepare', 'links']
     .concat(['manifest', 'run', 'worker', 'times', 'track', 'extra', 'clear'])
     .concat(
       ['make', 'rename', 'note', 'archive', 'content', 'pack', 'begin', 'link', 'file', 'special', 'depart'].map(

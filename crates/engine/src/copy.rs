@@ -11,6 +11,7 @@ pub mod directory;
 pub mod entry;
 pub mod extra;
 pub mod finder;
+pub mod given;
 pub mod links;
 pub mod lookout;
 pub mod manifest;

@@ -13,6 +13,7 @@ pub mod medium;
 pub mod metadata;
 pub mod mounts;
 pub mod path;
+pub mod places;
 pub mod protection;
 pub mod publish;
 pub mod selection;

@@ -660,7 +660,7 @@ fn a_copy_that_is_the_entry_is_told() {
     to.symlink("sub", source.at("sub"));
     let moved = transfer(&[contents(source.path())], to.path(), |o| o.keep_dirlinks = true).incomplete();
     assert_eq!(source.names(), ["sub", "sub/a"]);
-    assert_eq!(moved.failures(scratch.path()), ["conflict remove - s/sub/a"]);
+    assert_eq!(moved.failures(scratch.path()), ["conflict open - d/sub"]);
     assert_eq!((to.read("b"), to.read("sub/a")), (b"y".to_vec(), b"x".to_vec()));
 }
 

@@ -1,13 +1,15 @@
 //! A copy onto or into itself is refused before the first write.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 
-use bulkhaul_engine::copy::options::SourceArgument;
+use bulkhaul_engine::copy::given::IN_A_SOURCE;
+use bulkhaul_engine::copy::options::{CopyOptions, DestinationArgument, FilesFrom, SourceArgument};
 use bulkhaul_engine::entry::Reason;
 use bulkhaul_engine::error::Refusal;
 
-use crate::rig::{Scratch, Tree, attempt, compare, contents, copy, has_staging, listing, named};
+use crate::rig::{Scratch, Tree, attempt, compare, contents, copy, has_staging, listing, named, renamed};
 
 /// A tree with something of everything in which a destination may hide.
 fn tree(scratch: &Scratch) -> Tree {
@@ -57,7 +59,7 @@ fn refused_before_the_first_write() {
         }),
         ("a file onto itself", |t| (named(t.at("source/a")), t.at("source"))),
         ("a file onto its hard link", |t| {
-            (crate::rig::renamed(t.at("source/a"), "b"), t.at("elsewhere"))
+            (renamed(t.at("source/a"), "b"), t.at("elsewhere"))
         }),
     ];
     for (what, arguments) in cases {
@@ -155,7 +157,7 @@ fn nested_where_allowed() {
             let source = scratch.tree("source");
             source.file("a", "x").file("d/b", "y").file("z/c", "z");
             let to = source.path().join(below);
-            let nested = |o: &mut bulkhaul_engine::copy::options::CopyOptions| {
+            let nested = |o: &mut CopyOptions| {
                 (o.allow_nested, o.dry_run, o.jobs) = (true, dry_run, jobs);
             };
             let copied = copy(&[contents(source.path())], &to, nested).complete();
@@ -187,4 +189,189 @@ fn nested_where_allowed() {
     source.file("a", "x");
     let result = attempt(&[contents(source.path())], source.path(), |o| o.allow_nested = true);
     assert!(matches!(result, Err(Refusal::Safety(_))), "{result:?}");
+}
+
+/// A tree that holds its source, of which an entry has the name that the source has.
+fn nest(scratch: &Scratch, name: &str) -> Tree {
+    let tree = Tree::new(scratch.at(name));
+    tree.file("data/a", "own")
+        .file("data/d/b", "own")
+        .file("data/old", "own");
+    tree.file("data/data/a", "inner")
+        .file("data/data/d/b", "inner")
+        .file("data/data/new", "inner");
+    tree.file("stays", "x");
+    tree
+}
+
+/// A source inside its destination is not written into: what would come there is in conflict, all else is copied.
+#[test]
+fn what_would_come_into_the_source_is_a_conflict() {
+    type Case = (
+        &'static str,
+        fn(&Scratch, &Tree) -> SourceArgument,
+        fn(&mut CopyOptions),
+    );
+    let cases: [Case; 8] = [
+        ("plain", |_, q| contents(q.at("data")), |_| {}),
+        ("one worker", |_, q| contents(q.at("data")), |o| o.jobs = 1),
+        ("by dots", |_, q| contents(q.at("data/d/..")), |_| {}),
+        (
+            "by a link",
+            |scratch, q| {
+                symlink(q.at("data"), scratch.at("link")).unwrap();
+                contents(scratch.at("link"))
+            },
+            |_| {},
+        ),
+        ("read back", |_, q| contents(q.at("data")), |o| o.verify = true),
+        (
+            "nothing extra stays",
+            |_, q| contents(q.at("data")),
+            |o| o.remove_extra = true,
+        ),
+        ("a dry run", |_, q| contents(q.at("data")), |o| o.dry_run = true),
+        ("a move", |_, q| contents(q.at("data")), |o| o.remove_sources = true),
+    ];
+    for (what, source, change) in cases {
+        let scratch = Scratch::new();
+        let q = nest(&scratch, "q");
+        let source = source(&scratch, &q);
+        let before = listing(&q.at("data"));
+        let copied = copy(&[source], q.path(), change).incomplete();
+        assert_eq!(copied.failures(scratch.path()), ["conflict open - q/data"], "{what}");
+        let failure = &copied.report.failures[0];
+        assert!(failure.message.ends_with(IN_A_SOURCE), "{what}: {}", failure.message);
+        match what {
+            "a dry run" => assert_eq!(q.names().len(), 11, "{what}: {:?}", q.names()),
+            "a move" => assert_eq!(
+                [q.read("a"), q.read("d/b"), q.read("data/data/a")],
+                [&b"own"[..], b"own", b"inner"]
+            ),
+            _ => {
+                assert_eq!(listing(&q.at("data")), before, "{what}");
+                assert_eq!([q.read("a"), q.read("d/b"), q.read("old")], [b"own"; 3], "{what}");
+            }
+        }
+        assert_eq!(q.at("stays").exists(), what != "nothing extra stays", "{what}");
+    }
+}
+
+#[test]
+fn nothing_that_a_list_names_comes_into_the_source() {
+    let scratch = Scratch::new();
+    let q = nest(&scratch, "q");
+    fs::write(scratch.at("list"), "a\ndata/a\n").unwrap();
+    let before = listing(&q.at("data"));
+    let listed = |o: &mut CopyOptions| {
+        o.files_from = Some(FilesFrom {
+            path: scratch.at("list").into_os_string().into_encoded_bytes(),
+            nul: false,
+            contents: false,
+        });
+    };
+    let copied = copy(&[contents(q.at("data"))], q.path(), listed).incomplete();
+    assert_eq!(copied.failures(scratch.path()), ["conflict open - q/data"]);
+    assert_eq!(listing(&q.at("data")), before);
+    assert_eq!(q.read("a"), b"own");
+}
+
+/// Of several destinations one that holds the source is left out for what would come there.
+#[test]
+fn another_destination_takes_what_would_come_into_the_source() {
+    let scratch = Scratch::new();
+    let (q, other) = (nest(&scratch, "q"), scratch.tree("other"));
+    let before = listing(&q.at("data"));
+    let copied = copy(&[contents(q.at("data"))], q.path(), |o| {
+        o.destinations.push(DestinationArgument {
+            path: other.path().as_os_str().as_encoded_bytes().to_vec(),
+            follow: true,
+        });
+    })
+    .incomplete();
+    assert_eq!(copied.failures(scratch.path()), ["conflict open - q/data"]);
+    assert_eq!(listing(&q.at("data")), before);
+    assert_eq!(
+        (q.read("a"), other.read("data/a")),
+        (b"own".to_vec(), b"inner".to_vec())
+    );
+}
+
+/// One source would come into another, in its place, or have it removed.
+#[test]
+fn a_source_is_safe_from_the_others() {
+    for jobs in [1, 4] {
+        for remove_extra in [false, true] {
+            let scratch = Scratch::new();
+            let (q, s) = (scratch.tree("q"), scratch.tree("s"));
+            q.file("a/x", "source")
+                .file("a/tree/f", "source")
+                .file("a/l/x", "source")
+                .dir("a/l/y");
+            s.file("a/x", "other")
+                .file("a/tree/f", "other")
+                .file("a/tree/g", "other")
+                .file("a/new", "other");
+            s.file("a/l/x/below", "other").file("z", "other");
+            // Extra in q/a/l, if it were no source.
+            q.file("a/l/y/extra", "source");
+            let sources = [
+                contents(s.path()),
+                named(q.at("a/x")),
+                named(q.at("a/tree")),
+                renamed(q.at("a/l/x"), "p"),
+                renamed(q.at("a/l/y"), "r"),
+            ];
+            let copied = copy(&sources, q.path(), |o| (o.jobs, o.remove_extra) = (jobs, remove_extra)).incomplete();
+            let what = format!("{jobs} jobs, {remove_extra}: {:?}", q.names());
+            assert_eq!(
+                copied.failures(scratch.path()),
+                [
+                    "conflict create - q/a/x",
+                    "conflict mkdir - q/a/l/x",
+                    "conflict open - q/a/tree"
+                ],
+                "{what}"
+            );
+            assert_eq!(q.read("a/new"), b"other", "{what}");
+            let files = ["a/x", "a/tree/f", "a/l/x", "a/l/y/extra", "x", "tree/f", "p", "r/extra"];
+            assert!(files.iter().all(|file| q.read(file) == b"source"), "{what}");
+            assert_eq!(q.read("z"), b"other", "{what}");
+        }
+    }
+}
+
+/// A symlink of the destination that is followed, and a mount, lead into the source elsewhere than at its root.
+#[test]
+fn other_ways_into_the_source() {
+    let scratch = Scratch::new();
+    let q = nest(&scratch, "q");
+    let before = listing(&q.at("data"));
+    q.symlink("d", "data/data");
+    let copied = copy(&[contents(q.at("data"))], q.path(), |o| o.keep_dirlinks = true).incomplete();
+    assert_eq!(
+        copied.failures(scratch.path()),
+        ["conflict open - q/d", "conflict open - q/data"]
+    );
+    assert_eq!(listing(&q.at("data")), before);
+    // A destination in its source, where that is allowed, may have links to what is its own.
+    let s = scratch.tree("s");
+    s.file("d/a", "x").dir("to/e").symlink("to/d", "e");
+    let nested = |o: &mut CopyOptions| (o.allow_nested, o.keep_dirlinks) = (true, true);
+    copy(&[contents(s.path())], s.at("to"), nested).complete();
+    assert_eq!(s.read("to/e/a"), b"x");
+
+    let p = nest(&scratch, "p");
+    let before = listing(&p.at("data"));
+    let whole = scratch.at("whole");
+    if !Scratch::bind(p.path(), &whole) || !Scratch::bind(&p.at("data/data"), &p.at("d")) {
+        return;
+    }
+    for to in [p.path(), &whole] {
+        for source in [p.at("data"), whole.join("data")] {
+            let copied = copy(&[contents(source)], to, |_| {}).incomplete();
+            assert_eq!(copied.report.failures.len(), if to == p.path() { 2 } else { 1 });
+            assert_eq!(listing(&p.at("data")), before);
+        }
+    }
 }

@@ -563,6 +563,44 @@ describe('what the original loses', () => {
     expect(stderr).toContain('the destination takes dir and Dir for one: dir is not copied');
   });
 
+  it.each(['bulkhaul', 'rsync'])('what is the source, holds it or lies in it is no destination (%s)', async (tool) => {
+    const cwd = scratch();
+    const names = ['top', 'data/x', 'b/y'];
+    put(cwd, Object.fromEntries(names.map((name) => [`q/a/data/${name}.tsv`, `${TEXT}${name}`])));
+    const inner = ['a/z', 'a/data/z', 'c/z', 'd/z'];
+    put(cwd, Object.fromEntries(inner.map((name) => [`q/a/data/${name}.tsv`, 'inner'])));
+    symlinkSync('a/data/b', join(cwd, 'q/c'));
+    const facts = () => {
+      const [files, times] = [
+        readdirSync(join(cwd, 'q/a/data'), { recursive: true }).sort(),
+        new Map<string, bigint>(),
+      ];
+      for (const file of files) times.set(`${file}`, statSync(join(cwd, `q/a/data/${file}`), { bigint: true }).mtimeNs);
+      return times;
+    };
+    const before = facts();
+    const migrate = (...args: string[]) =>
+      run(['migrate_compress', '-s', 'q/a/data', ...args, '--log-dir', 'logs', '--copy-with', tool], { cwd });
+    // q/a holds the source, and q/c leads into it.
+    const holding = await migrate('-d', 'q');
+    expect(holding.code, holding.stderr).toBe(1);
+    expect(holding.stderr).toMatch(/q\/a holds the source/);
+    expect(holding.stderr).toMatch(/q\/c is the source, or lies in it/);
+    expect(facts()).toEqual(before);
+    for (const there of ['top.tsv.gz', 'b/y.tsv.gz', 'd/z.tsv.gz'])
+      expect(existsSync(join(cwd, 'q', there))).toBe(true);
+    // q/a/data is the source.
+    const same = await migrate('-d', 'q/a');
+    expect(same.code, same.stderr).toBe(1);
+    expect(same.stderr).toMatch(/q\/a\/data is the source, or lies in it/);
+    expect(facts()).toEqual(before);
+    expect(existsSync(join(cwd, 'q/a/b/y.tsv.gz'))).toBe(true);
+    const whole = await migrate('-d', 'q', '--process-root');
+    expect(whole.code, whole.stderr).toBe(1);
+    expect(whole.stderr).toMatch(/q holds the source/);
+    expect(facts()).toEqual(before);
+  });
+
   it('names that look like errors are none', async () => {
     const { migrate, names, record } = tree({ 's/sub1/errors failed cannot.tsv': TEXT });
     expect((await migrate()).code).toBe(0);

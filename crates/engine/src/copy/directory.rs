@@ -16,6 +16,7 @@ use crate::copy::act::archive::archive_for;
 use crate::copy::act::{depart, make, rename};
 use crate::copy::dir::{Dir, Left, Presence, Tries, Twin, Twinned as _, Twins, show_what_takes_renamed};
 use crate::copy::entry::{Done, Entry};
+use crate::copy::given::IN_A_SOURCE;
 use crate::copy::memory::Coming;
 use crate::copy::options::Directories;
 use crate::copy::plan::{Place, place};
@@ -331,10 +332,13 @@ fn existing_twin(
     };
     worker.run.doubt();
     let now = sys::stat_fd(fd.as_fd()).map_err(|e| fault(Operation::Stat, e))?;
-    let deletes = worker.run.rules.asked.remove_extra || worker.run.rules.asked.remove_sources;
-    if deletes && worker.run.source_ids.contains(&now.id) {
-        let what = "it is one of the sources, and something would be deleted";
-        return Err(Fault::conflict(Operation::Open, index, what));
+    let given = &worker.run.given;
+    let led = follow == Follow::Yes
+        && given
+            .reaches(&fd, &worker.run.destination_ids)
+            .map_err(|e| fault(Operation::Open, e))?;
+    if led || given.has_directory(now.id) {
+        return Err(Fault::conflict(Operation::Open, index, IN_A_SOURCE));
     }
     if worker.run.rules.asked.remove_extra && follow == Follow::Yes {
         let reached = sys::duplicate(fd.as_fd()).and_then(|fd| worker.run.surplus.keep_reached(fd));

@@ -316,6 +316,7 @@ fn guard(run: &Run, root: &Dir) -> sys::Result<Guard> {
     for id in &run.destination_ids {
         guard.keep(*id, "a destination");
     }
+    run.given.guard(&mut guard);
     for path in &run.rules.asked.in_use {
         guard.keep_file(path)?;
     }

@@ -39,7 +39,6 @@ use crate::tree::descriptors::Budget;
 use crate::tree::medium::medium;
 use crate::tree::path::c_string;
 use crate::tree::staging::Stager;
-use crate::walk::scope::Scope;
 use crate::walk::scout::{Ahead, Begin, Scout};
 use crate::walk::start::{Boundary, Root};
 
@@ -73,6 +72,7 @@ pub fn copy(
         mut targets,
         roots,
         destination_ids,
+        given,
         working_directory,
         missing,
         outside,
@@ -98,8 +98,6 @@ pub fn copy(
     let crew = Crew::of(range, rules.processors, within(&memory, &rules, most, desk));
     let workers = crew.most();
     desk.staff(crew.active());
-    let source_ids = root.sources.iter().filter(|s| !matches!(s.scope, Scope::Names(_)));
-    let source_ids = source_ids.map(|source| source.slot.id()).collect();
     let in_use = led_to(&rules.asked.in_use);
     let ties = if rules.asked.rename && second.is_none() {
         Ties::read(&rules.asked.in_use)
@@ -136,7 +134,7 @@ pub fn copy(
         targets,
         roots,
         destination_ids,
-        source_ids,
+        given,
         in_use,
         manifest,
         stored,

@@ -13,6 +13,7 @@ use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Identity, Kind, Node, 
 
 use crate::bytes::stream::{NO_ENTRY, descriptor_of, is_entry};
 use crate::copy::dir::{Dir, Presence, Twin, Twins, show_what_takes_renamed};
+use crate::copy::given::Given;
 use crate::copy::memory::Restored;
 use crate::copy::options::{Collision, CopyOptions, DestinationArgument, Directories, Rules, SourceArgument};
 use crate::copy::target::{RootPlace, Target, room};
@@ -39,6 +40,8 @@ pub struct Prepared {
     pub roots: Vec<Option<RootPlace>>,
     /// Inodes of the destinations.
     pub destination_ids: Vec<Identity>,
+    /// What was given as sources.
+    pub given: Given,
     /// Where relative paths start.
     pub working_directory: Vec<u8>,
     /// Sources that can't be had, while others can.
@@ -60,6 +63,8 @@ enum Entry {
     },
     Named {
         parent: Vec<u8>,
+        /// The directory that holds it, where it is none itself.
+        holder: Identity,
         name: CString,
         target: CString,
         stat: Stat,
@@ -90,6 +95,7 @@ fn find(argument: &SourceArgument, goes: Option<(Stager, &Restored)>) -> Result<
     };
     let target = argument.name.clone().unwrap_or_else(|| name.clone());
     let at = open_directory_path(&parent, Follow::Yes).map_err(|e| fault(Operation::Open, e))?;
+    let holder = sys::stat_fd(at.as_fd()).map_err(|e| fault(Operation::Stat, e))?.id;
     let c_name = c_string(if name.is_empty() { b"." } else { &name }).map_err(|e| fault(Operation::Open, e))?;
     let look = || sys::stat(at.as_fd(), &c_name, Follow::No);
     let mut stat = match (look(), goes) {
@@ -128,6 +134,7 @@ fn find(argument: &SourceArgument, goes: Option<(Stager, &Restored)>) -> Result<
     let target = c_string(&target).map_err(|e| fault(Operation::Open, e))?;
     Ok(Entry::Named {
         parent,
+        holder,
         name,
         target,
         stat,
@@ -176,6 +183,7 @@ pub fn prepare(
             refuse_special(entry, destination)?;
         }
     }
+    let given = given(&entries, &opened, &mounts);
     let listed = names.get(options, desk)?;
     // Who does not want it any more leaves everything as it is.
     let looks = !writes || desk.cancel.is_draining();
@@ -203,6 +211,7 @@ pub fn prepare(
                 probes.add(made.filter_map(|(twin, place)| plant_in(stager, twin.as_ref()?, place.as_ref()?)));
             }
             Ok(Prepared {
+                given,
                 missing,
                 restored,
                 probes,
@@ -215,6 +224,30 @@ pub fn prepare(
             Err(refusal)
         }
     }
+}
+
+/// What was given as sources.
+fn given(entries: &[Entry], destinations: &[Opened], mounts: &Mounts) -> Given {
+    let mut given = Given::default();
+    for entry in entries {
+        let (Entry::Contents { path, stat, .. } | Entry::Named { path, stat, .. }) = entry;
+        if let (Entry::Named { holder, name, .. }, true) = (entry, stat.kind != Kind::Directory) {
+            given.add(*holder, name.clone(), stat.id);
+            continue;
+        }
+        given.add_directory(stat.id);
+        // A destination in its source, where that is allowed, is none of it.
+        let is_in = |at: &OwnedFd, path: &[u8]| matches!(mounts.is_below(at, path), Ok(true));
+        let is_own = |part: &OwnedFd| {
+            let mut nested = destinations.iter().filter(|other| is_in(&other.base, path));
+            nested.any(|other| is_in(part, &other.path))
+        };
+        let parts = mounts.parts_of(path).into_iter().filter(|part| !is_own(part));
+        for stat in parts.filter_map(|part| sys::stat_fd(part.as_fd()).ok()) {
+            given.add_directory(stat.id);
+        }
+    }
+    given
 }
 
 /// A probe in a destination that was made.
@@ -275,6 +308,7 @@ fn make(
         targets,
         roots,
         destination_ids,
+        given: Given::default(),
         working_directory: sys::working_directory(),
         missing: Vec::new(),
         outside: listed.outside.clone(),

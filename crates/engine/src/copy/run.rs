@@ -14,6 +14,7 @@ use crate::bytes::transfer::Terms;
 use crate::bytes::ways::Methods;
 use crate::copy::departure::Pass;
 use crate::copy::dir::{Dir, Tries, Twinned as _, Twins};
+use crate::copy::given::Given;
 use crate::copy::links::Links;
 use crate::copy::manifest::Manifest;
 use crate::copy::memory::{Failed, Late, Restored, Surplus, Undecided, Waiting};
@@ -94,8 +95,8 @@ pub struct Run {
     pub roots: Vec<Option<RootPlace>>,
     /// Inodes of the destinations: never descended into as a source.
     pub destination_ids: Vec<Identity>,
-    /// Inodes of the source directories: where something is deleted, they are no destinations.
-    pub source_ids: Vec<Identity>,
+    /// What was given as sources: nothing is written into it.
+    pub given: Given,
     /// Inodes of files that the caller has open: they stay, and nothing takes their place.
     pub in_use: Vec<Identity>,
     /// The manifest of what arrives, where there is to be one.

@@ -82,7 +82,15 @@ fn root(run: &Run, link: &Tracked) -> sys::Result<Option<Arc<Dir>>> {
     let Some(last) = parts.pop() else { return Ok(None) };
     let target = c_string(&last)?;
     let base = open_directory_path(&run.targets[link.destination].path, Follow::Yes)?;
-    let (fd, path) = make_way(run, base, link.destination, &parts)?;
+    let Some((fd, path)) = make_way(run, base, link.destination, &parts)? else {
+        run.desk.note("link-target", || {
+            (
+                from.clone(),
+                "the target of a link would land in a source, and was not copied".into(),
+            )
+        });
+        return Ok(None);
+    };
     if sys::stat(fd.as_fd(), &target, Follow::No).err() != Some(Errno::NOENT) {
         return Ok(None);
     }
@@ -125,8 +133,13 @@ fn errno_of(fault: &Fault) -> Errno {
     }
 }
 
-/// Opens a directory below the destination's root, making what is missing; never through a symlink.
-fn make_way(run: &Run, base: OwnedFd, destination: usize, parts: &[Vec<u8>]) -> sys::Result<(OwnedFd, Vec<u8>)> {
+/// Opens a directory below the destination's root, making what is missing; never through a symlink. `None`: it lies in a source.
+fn make_way(
+    run: &Run,
+    base: OwnedFd,
+    destination: usize,
+    parts: &[Vec<u8>],
+) -> sys::Result<Option<(OwnedFd, Vec<u8>)>> {
     let mut at = base;
     let mut path = run.targets[destination].path.clone();
     for part in parts {
@@ -138,9 +151,12 @@ fn make_way(run: &Run, base: OwnedFd, destination: usize, parts: &[Vec<u8>]) -> 
             }
             other => other?,
         };
+        if run.given.has_directory(sys::stat_fd(at.as_fd())?.id) {
+            return Ok(None);
+        }
         path = join(&path, part);
     }
-    Ok((at, path))
+    Ok(Some((at, path)))
 }
 
 #[cfg(test)]

@@ -4,13 +4,14 @@
 //! is one of them, or lies above one.
 
 use std::collections::hash_map::{Entry, HashMap};
-use std::ffi::{CStr, CString, OsStr};
+use std::ffi::{CStr, OsStr};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 
 use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, Errno, Follow, Identity, OwnedFd};
 
 use crate::error::{Refusal, describe};
 use crate::tree::path::{c_string, join, open_directory_path, show, split};
+use crate::tree::places::Places;
 
 /// Why a file of this run itself stays.
 pub const IN_USE: &str = "it is in use by this run";
@@ -19,8 +20,8 @@ pub const IN_USE: &str = "it is in use by this run";
 #[derive(Clone, Debug, Default)]
 pub struct Guard {
     kept: HashMap<Identity, &'static str>,
-    /// Files that are in use: what holds them, their name there, and themselves where they are there already.
-    files: Vec<(Identity, CString, Option<Identity>)>,
+    /// What is in use and no directory.
+    files: Places,
     pub(crate) named: Vec<Identity>,
 }
 
@@ -95,18 +96,20 @@ impl Guard {
             };
             let name = c_string(name)?;
             let file = sys::stat(at.as_fd(), &name, Follow::No).ok().map(|stat| stat.id);
-            self.files.push((sys::stat_fd(at.as_fd())?.id, name, file));
+            self.files.insert(sys::stat_fd(at.as_fd())?.id, name, file);
         }
         Ok(())
     }
 
     /// Whether what has a name in a directory is a file in use.
     pub(crate) fn is_in_use(&self, directory: Identity, at: BorrowedFd<'_>, name: &CStr) -> bool {
-        let here = self.files.iter().filter(|(holder, ..)| *holder == directory);
-        let id = || sys::stat(at, name, Follow::No).map(|stat| stat.id).ok();
-        // Some file systems take two spellings for one name.
-        here.into_iter()
-            .any(|(_, own, file)| **own == *name || (file.is_some() && *file == id()))
+        let there = || sys::stat(at, name, Follow::No).map(|stat| stat.id).ok();
+        self.files.have(directory, name, there)
+    }
+
+    /// Protects what is in these places and no directory.
+    pub fn keep_places(&mut self, places: &Places) {
+        self.files.add(places);
     }
 
     /// Protects a directory, and not those above it.

@@ -8,23 +8,28 @@ use std::os::unix::ffi::OsStrExt as _;
 
 use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, OwnedFd, Stat};
 
-use crate::tree::path::{join, open_directory_path, trim};
+use crate::tree::path::{c_string, join, open_directory_path, trim};
 
 /// Whether `other` is this directory or one above it, by `..` up to the root.
 pub fn has_ancestor(directory: &OwnedFd, other: &Stat) -> sys::Result<bool> {
+    Ok(nearest_above(directory, |here| here.is_same(other))?.is_some())
+}
+
+/// The first for which `is_it` holds of this directory and those above it, by `..` up to the root.
+pub fn nearest_above(directory: &OwnedFd, is_it: impl Fn(&Stat) -> bool) -> sys::Result<Option<Stat>> {
     let mut here = sys::stat_fd(directory.as_fd())?;
     let mut at: Option<OwnedFd> = None;
-    while !here.is_same(other) {
+    while !is_it(&here) {
         let base = at.as_ref().map_or(directory.as_fd(), |fd| fd.as_fd());
         let up = sys::open_node(base, c"..")?;
         let above = sys::stat_fd(up.as_fd())?;
         if above.id == here.id {
-            return Ok(false);
+            return Ok(None);
         }
         here = above;
         at = Some(up);
     }
-    Ok(true)
+    Ok(Some(here))
 }
 
 /// The mounts of this process: they tell when two paths lead into one tree (bind mounts).
@@ -75,6 +80,25 @@ impl Mounts {
     /// Whether something is mounted on an absolute path or below it. Where the system does not tell, it may be.
     pub fn are_at_or_below(&self, path: &[u8]) -> bool {
         self.0.is_empty() || self.0.iter().any(|mount| below(&mount.point, path).is_some())
+    }
+
+    /// The directories at which parts of the tree at `path` show elsewhere. None where the system does not tell.
+    pub fn parts_of(&self, path: &[u8]) -> Vec<OwnedFd> {
+        let place = || {
+            let fd = open_directory_path(path, Follow::Yes).ok()?;
+            let real = std::fs::canonicalize(OsStr::from_bytes(path)).ok()?;
+            self.inside(sys::mount_id(fd.as_fd()).ok()?, real.as_os_str().as_bytes())
+        };
+        let Some((device, outer)) = place() else {
+            return Vec::new();
+        };
+        let shown = |mount: &&Mount| mount.device == device && below(&mount.root, &outer).is_some();
+        let open = |mount: &Mount| {
+            let fd = sys::open_node(sys::current_directory(), &c_string(&mount.point).ok()?).ok()?;
+            // Something else may be mounted over it.
+            (sys::mount_id(fd.as_fd()).ok()? == mount.id).then_some(fd)
+        };
+        self.0.iter().filter(shown).filter_map(open).collect()
     }
 
     /// Whether `directory` lies in the tree at `path`, whatever mounts lead there. Where the system can't tell (no mount

@@ -13,6 +13,7 @@ use bulkhaul_sys::{self as sys, AsFd as _, Errno, Kind, Node, OwnedFd, Stat};
 use crate::copy::clear;
 use crate::copy::dir::{Dir, Presence, Tries, Twinned as _};
 use crate::copy::entry::{Done, Entry, Original, Unfinished};
+use crate::copy::given::IN_A_SOURCE;
 use crate::copy::memory::Undecided;
 use crate::copy::times;
 use crate::copy::worker::Worker;
@@ -20,6 +21,7 @@ use crate::entry::{Changes, Outcome, Reason};
 use crate::error::{Fault, Operation, Side, Stopped};
 use crate::sweep::guard::IN_USE;
 use crate::tree;
+use crate::tree::descriptors::Slot;
 use crate::tree::keep::{differences, wanted};
 use crate::tree::metadata::{self, Held, Subject, put_right};
 use crate::tree::path::join;
@@ -58,6 +60,10 @@ pub fn existing(worker: &Worker<'_>, entry: &Entry<'_>) -> Result<Vec<(usize, Op
             worker.run.doubt();
             if worker.run.in_use.contains(&stat.id) {
                 return Err(Fault::conflict(Operation::Create, index, IN_USE));
+            }
+            let at = twin.slot.as_ref().map(Slot::id);
+            if at.is_some_and(|at| worker.run.given.has(at, entry.target, stat.id)) {
+                return Err(Fault::conflict(Operation::Create, index, IN_A_SOURCE));
             }
             if twin.arrivals.is_taken(entry.target, stat) {
                 return Err(Fault::conflict(Operation::Create, index, TWO_FOR_ONE));

@@ -277,8 +277,19 @@ class Migration {
     }
   }
 
-  /** Two directories of the source that the destination takes for one do not become one: the second throws `SAFETY`. */
+  /**
+   * Throws `SAFETY` before anything is done with a unit: where its destination and the source overlap, the source would be
+   * written into, or compressed; and of two directories that the destination takes for one the second does not come.
+   */
   #arrive({ name, dest }: Unit): void {
+    // Of the root alone nothing below its files is touched.
+    const all = name !== undefined || this.call.values.process_root;
+    const below = liesIn(dest, this.#source);
+    if (below || (all && liesIn(this.#source, dest))) {
+      const what = below ? 'is the source, or lies in it' : 'holds the source';
+      const why = 'nothing is copied into it, nor compressed there';
+      throw new BulkhaulError('SAFETY', `the destination ${dest} ${what} (${this.#source}): ${why}`);
+    }
     if (name === undefined) return;
     const spelling = name.normalize('NFC').toLowerCase();
     const other = this.#names.get(spelling);
@@ -780,6 +791,18 @@ class Files {
 }
 
 const sizeOf = (path: string) => statSync(toBytes(path), { throwIfNoEntry: false })?.size ?? 0;
+
+/** Whether a path is a directory, or lies in it, by device and inode: links and mounts have other names for one. */
+function liesIn(path: string, directory: string): boolean {
+  const look = (of: string) => statSync(toBytes(of), { bigint: true, throwIfNoEntry: false });
+  const there = look(directory);
+  for (let at = nearestReal(path); there !== undefined; at = dirname(at)) {
+    const here = look(at);
+    if (here?.dev === there.dev && here.ino === there.ino) return true;
+    if (at === dirname(at)) break;
+  }
+  return false;
+}
 
 /** What archives end with. */
 const suffixOf = ({ format }: Compression) => (format === 'xz' ? '.xz' : '.gz');
