@@ -341,6 +341,20 @@ fn a_source_is_safe_from_the_others() {
     }
 }
 
+/// What a link leads to, and is brought with it, does not come into the source either.
+#[test]
+fn targets_of_links_do_not_come_into_the_source() {
+    let scratch = Scratch::new();
+    let q = scratch.tree("q");
+    q.file("data/data/x/f", "inner").symlink("data/l", "data/x/f");
+    let names = q.names();
+    let copied = copy(&[contents(q.at("data"))], q.path(), |o| o.link_tracking = true).incomplete();
+    assert_eq!(copied.failures(scratch.path()), ["conflict open - q/data"]);
+    assert_eq!(copied.notes(), ["link-target"]);
+    let now = q.names().into_iter().filter(|name| name != "l");
+    assert_eq!(now.collect::<Vec<_>>(), names);
+}
+
 /// A symlink of the destination that is followed, and a mount, lead into the source elsewhere than at its root.
 #[test]
 fn other_ways_into_the_source() {
