@@ -194,6 +194,20 @@ fn names_that_meet_are_in_conflict() {
     }
 }
 
+/// Links of one file whose names differ by case only meet nowhere: they are there already, and are two.
+#[test]
+fn links_that_differ_by_case_only_come_back() {
+    let scratch = Scratch::new();
+    let (source, shards, to) = (scratch.tree("source"), scratch.at("shards"), scratch.at("to"));
+    source.file("X", "x").link("x", "X").file("d/README", "r");
+    source.link("d/Readme", "d/README").link("d/readme", "d/README");
+    pack(source.path(), &shards, |_| {}).complete();
+    for dry_run in [true, false, true, false] {
+        unpack(&shards, &to, |options| options.dry_run = dry_run).complete();
+    }
+    compare(source.path(), &to);
+}
+
 /// The second run finds nothing to do where a file system keeps whole seconds, or none of these.
 #[test]
 fn coarse_times_are_the_same_times() {

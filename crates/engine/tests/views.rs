@@ -9,7 +9,9 @@ use bulkhaul_engine::copy::options::{CopyOptions, SourceArgument};
 use bulkhaul_engine::entry::{Outcome, Reason};
 use bulkhaul_engine::error::Refusal;
 
-use crate::rig::{Copied, Scratch, attempt, command, contents, copy, has, has_staging, must, named, root, same_path};
+use crate::rig::{
+    Copied, Scratch, Tree, attempt, command, contents, copy, has, has_staging, must, named, root, same_path,
+};
 
 /// Mounts a view; `None`: it can't be had here, and that was printed.
 fn mounted(program: &str, arguments: &[&str], point: PathBuf) -> Option<PathBuf> {
@@ -454,5 +456,79 @@ fn two_names_that_the_destination_takes_for_one_are_a_conflict() {
                 assert_eq!(read.to_lowercase(), "f", "{jobs} {existing} {turn}");
             }
         }
+    }
+}
+
+/// A file with several links shows nothing of where it lies: two that differ by case only are two, and stay one file.
+#[test]
+fn links_that_differ_by_case_only_are_two_names() {
+    let names = ["README", "Readme", "X", "readme", "x"];
+    let inodes = |at: &Path| names.map(|name| fs::symlink_metadata(at.join(name)).unwrap().ino());
+    let linked = |at: &Path| {
+        let [upper, mixed, great, lower, small] = inodes(at);
+        assert!(upper == mixed && upper == lower && great == small && upper != small);
+    };
+    for jobs in [1, 4] {
+        let scratch = Scratch::new();
+        let source = scratch.tree("s");
+        source.file("X", "x").link("x", "X").file("README", "r");
+        source.link("Readme", "README").link("readme", "README");
+        let to = scratch.at("d");
+        for _ in 0..2 {
+            copy(&[contents(source.path())], &to, |o| o.jobs = jobs).complete();
+            linked(&to);
+        }
+        let moved = transfer(contents(source.path()), &to, |o| o.jobs = jobs);
+        moved.unwrap().complete();
+        assert!(!source.path().exists());
+        linked(&to);
+
+        // What is one file in the destination only becomes two.
+        let two = scratch.tree("two");
+        two.file("X", "X").file("x", "x");
+        copy(&[contents(two.path())], &to, |o| o.jobs = jobs).complete();
+        let read = |name: &str| fs::read_to_string(to.join(name)).unwrap();
+        assert_eq!((read("X"), read("x")), ("X".into(), "x".into()));
+
+        // All that is extra goes, whatever links it has.
+        let one = scratch.tree("one");
+        one.file("README", "r");
+        for dry_run in [true, false] {
+            let copied = copy(&[contents(one.path())], &to, |o| {
+                (o.jobs, o.remove_extra, o.dry_run) = (jobs, true, dry_run);
+            })
+            .complete();
+            assert_eq!(copied.report.totals.outcome_of(Outcome::Removed), 4, "{copied:#?}");
+        }
+        assert_eq!(fs::read_dir(&to).unwrap().count(), 1);
+    }
+}
+
+/// And where names do meet, that is seen by such a file too.
+#[test]
+fn names_that_meet_are_seen_by_a_file_with_several_links() {
+    let scratch = Scratch::new();
+    let real = scratch.tree("real");
+    let disks = [folding(&scratch), scratch.faulty(real.path(), "fold")];
+    for disk in disks.into_iter().flatten() {
+        let (source, to) = (Tree::new(scratch.at("s")), Tree::new(disk.join("to")));
+        source.file("F", "F").time("F", 1_600_000_000, 0);
+        source.file("f", "f").time("f", 1_600_000_001, 0);
+        to.file("F", "F").time("F", 1_600_000_000, 0);
+        fs::hard_link(to.at("F"), disk.join("other")).unwrap();
+        assert_eq!(fs::metadata(to.at("f")).unwrap().nlink(), 2);
+        let copied = copy(&[contents(source.path())], to.path(), |o| o.jobs = 1).incomplete();
+        assert_eq!(copied.report.failure_kinds["conflict"], 1, "{copied:#?}");
+
+        let to = Tree::new(disk.join("extra"));
+        to.file("G", "G");
+        fs::hard_link(to.at("G"), to.at("H")).unwrap();
+        let withheld = copy(&[contents(source.path())], to.path(), |o| {
+            (o.jobs, o.remove_extra) = (1, true);
+        })
+        .incomplete();
+        assert_eq!(withheld.report.withheld[0].kind, "spelling", "{withheld:#?}");
+        assert_eq!(to.read("G"), b"G");
+        fs::remove_dir_all(source.path()).unwrap();
     }
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bulkhaul_formats::digest::xxh64;
-use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, Errno, Follow, Kind};
+use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind};
 
 use crate::copy::dir::{Dir, Presence, Twinned as _};
 use crate::copy::memory::{Coming, Extras, Late};
@@ -19,7 +19,6 @@ use crate::copy::worker::Worker;
 use crate::error::{Fault, Operation, Side};
 use crate::tree::listing::{Batch, LISTING_BYTES};
 use crate::tree::path::show;
-use crate::tree::spelling::has_two_spellings;
 use crate::walk::node::Origin;
 use crate::walk::scope::Scope;
 
@@ -93,7 +92,7 @@ fn find_extras(worker: &mut Worker<'_>, dir: &Arc<Dir>, twin: usize, seen: &[u64
                 },
                 kind => kind,
             };
-            if may_go(worker, (dir, twin), fd.as_fd(), &parents, name, kind)? {
+            if may_go(worker, (dir, twin), &parents, name, kind)? {
                 extra.push(name, kind);
             }
         }
@@ -126,7 +125,6 @@ fn parents_of_extras(worker: &Worker<'_>, dir: &Dir, twin: usize) -> Vec<Vec<u8>
 fn may_go(
     worker: &Worker<'_>,
     (dir, twin): (&Dir, usize),
-    at: BorrowedFd<'_>,
     parents: &[Vec<u8>],
     name: &CStr,
     kind: Kind,
@@ -134,8 +132,9 @@ fn may_go(
     if worker.run.rules.filter.excludes(parents, name, kind) {
         return Ok(false);
     }
+    let (there, fd) = dir.writable(twin)?;
     let stat = |errno| Fault::new(Operation::Stat, Side::Destination(twin), errno);
-    if has_two_spellings(at, name).map_err(stat)? {
+    if there.arrivals.has_two_spellings(&fd, name).map_err(stat)? {
         worker.run.surplus.withhold_for_spelling(dir, twin, name);
     }
     Ok(true)
@@ -143,15 +142,7 @@ fn may_go(
 
 /// Whether what has the name of a source's entry in a destination, and is of another kind, may go.
 fn is_extra(worker: &Worker<'_>, dir: &Dir, twin: usize, name: &CStr, kind: Kind) -> Result<bool, Fault> {
-    let (_, fd) = dir.writable(twin)?;
-    may_go(
-        worker,
-        (dir, twin),
-        fd.as_fd(),
-        &parents_of_extras(worker, dir, twin),
-        name,
-        kind,
-    )
+    may_go(worker, (dir, twin), &parents_of_extras(worker, dir, twin), name, kind)
 }
 
 /// Full paths of a directory in its sources, the one whose metadata counts last, and then in a destination: hpcp's rules

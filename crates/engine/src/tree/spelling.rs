@@ -4,8 +4,9 @@
 //! name leads to what another one has arrived at, which would lose one of both. What is remembered of an arrival is the inode
 //! and a digest of the name, and only where it can matter: a name of ASCII is of no interest in a directory that was seen to
 //! tell upper from lower case, and one without letters in none. A new directory is as the one that it is made in. So on most
-//! file systems this costs one look a directory that was there before. Names of one inode that has several are told apart
-//! where case is folded, by what is the same in all spellings of a name; where only forms of a letter are, they are not.
+//! file systems this costs one look a directory that was there before, and a listing where the look finds two links of one
+//! file whose names differ by case only. Names of one inode that has several are told apart where case is folded, by what is
+//! the same in all spellings of a name; where only forms of a letter are, they are not.
 
 use std::collections::HashMap;
 use std::ffi::{CStr, CString};
@@ -17,6 +18,7 @@ use bulkhaul_formats::spelling::of_any_spelling;
 use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, Errno, Follow, Identity, Kind, OwnedFd, Stat};
 
 use crate::error::{Fault, Operation, Side};
+use crate::tree::listing;
 
 /// Why a second name does not arrive.
 pub const TWO_FOR_ONE: &str = "the destination takes two names of the source for one";
@@ -37,16 +39,40 @@ pub struct Arrivals {
 type Names = HashMap<(Identity, u64), u64>;
 
 /// Whether a name with its letters' case turned leads to the same entry: a file system that does not tell them apart shows
-/// names in another spelling than the source's.
-pub fn has_two_spellings(at: BorrowedFd<'_>, name: &CStr) -> sys::Result<bool> {
+/// names in another spelling than the source's. Two links of one file do too, and are listed as two.
+pub fn has_two_spellings(at: &OwnedFd, name: &CStr) -> sys::Result<bool> {
+    match turned(at, name)? {
+        None => Ok(false),
+        Some((_, true)) => Ok(true),
+        Some((other, false)) => Ok(!are_listed(at, [name, &other])?),
+    }
+}
+
+/// A name with its letters' case turned, where that leads to the same entry, and whether this has one name only.
+fn turned(at: &OwnedFd, name: &CStr) -> sys::Result<Option<(CString, bool)>> {
     let turn = |b: &u8| if b.is_ascii_alphabetic() { b ^ 0x20 } else { *b };
     let turned: Vec<u8> = name.to_bytes().iter().map(turn).collect();
     if turned == name.to_bytes() {
-        return Ok(false);
+        return Ok(None);
     }
-    let id = |name: &CStr| look_anew(at, name).map(|there| there.map(|there| there.id));
-    let other = id(&CString::new(turned).map_err(|_| Errno::INVAL)?)?;
-    Ok(other.is_some() && other == id(name)?)
+    let turned = CString::new(turned).map_err(|_| Errno::INVAL)?;
+    let Some(other) = look_anew(at.as_fd(), &turned)? else {
+        return Ok(None);
+    };
+    let own = look_anew(at.as_fd(), name)?.filter(|own| own.id == other.id);
+    Ok(own.map(|own| (turned, has_one_name(&own) && has_one_name(&other))))
+}
+
+/// Whether a directory lists both names, as they are.
+fn are_listed(at: &OwnedFd, names: [&CStr; 2]) -> sys::Result<bool> {
+    let mut seen = [false; 2];
+    let last = listing::find_name(at, |found| {
+        for (seen, name) in seen.iter_mut().zip(names) {
+            *seen |= found == name;
+        }
+        seen == [true; 2]
+    })?;
+    Ok(last.is_some())
 }
 
 /// What a name leads to, whatever another spelling of it led to a moment ago: the kernel may remember each for a second.
@@ -118,14 +144,24 @@ impl Arrivals {
     /// Finds out by a name that is in a directory whether that tells upper from lower case.
     pub fn learn(&self, at: &OwnedFd, name: &CStr) -> sys::Result<()> {
         if name.to_bytes().iter().any(u8::is_ascii_alphabetic) {
-            let case = if has_two_spellings(at.as_fd(), name)? {
-                FOLDS
-            } else {
-                TELLS
-            };
+            let case = if has_two_spellings(at, name)? { FOLDS } else { TELLS };
             self.case.store(case, Ordering::Relaxed);
         }
         Ok(())
+    }
+
+    /// The same as [`has_two_spellings`] for any number of names of a directory, which is listed once at most.
+    pub fn has_two_spellings(&self, at: &OwnedFd, name: &CStr) -> sys::Result<bool> {
+        match turned(at, name)? {
+            None => Ok(false),
+            Some((_, true)) => Ok(true),
+            Some((_, false)) => {
+                if self.case.load(Ordering::Relaxed) == UNKNOWN {
+                    self.learn(at, name)?;
+                }
+                Ok(self.folds())
+            }
+        }
     }
 
     /// For a directory that is made in this one.

@@ -40,7 +40,7 @@ impl Rehearsal {
         };
         // A directory that is not there yet will be as the one above it is.
         let mut folds = match &root {
-            Some(_) => has_two_spellings(at.as_fd(), &name).map_err(refused)?,
+            Some(_) => has_two_spellings(&at, &name).map_err(refused)?,
             None => folds(&at).map_err(refused)?,
         };
         if let Some(root) = &root {
@@ -128,5 +128,5 @@ fn folds(at: &OwnedFd) -> sys::Result<bool> {
             }
         },
     )?;
-    letters.map_or(Ok(false), |name| has_two_spellings(at.as_fd(), &name))
+    letters.map_or(Ok(false), |name| has_two_spellings(at, &name))
 }
