@@ -220,9 +220,16 @@ fn coarse_times_are_the_same_times() {
     let Some(disk) = scratch.faulty(real.path(), "granularity=1000000000,latest=2147483647") else {
         return;
     };
-    unpack(&scratch.at("shards"), &disk, |_| {}).complete();
+    // Each time all is told that it can't keep.
+    let clamped = |done: &Copied| {
+        let notes = done.report.notes.iter();
+        notes.map(|note| (note.kind.clone(), note.count)).collect::<Vec<_>>()
+    };
+    let first = unpack(&scratch.at("shards"), &disk, |_| {}).complete();
+    assert_eq!(clamped(&first), [("time".into(), 1)]);
     let again = unpack(&scratch.at("shards"), &disk, |_| {}).complete();
     assert_eq!(again.counts(), "made 1, skipped 3 (unchanged 3)");
+    assert_eq!(clamped(&again), clamped(&first));
     let dry = unpack(&scratch.at("shards"), &disk, |options| options.dry_run = true).complete();
     assert_eq!(dry.counts(), "made 1, skipped 3 (unchanged 3)");
     source.file("a", "3").time("a", 1_600_000_002, 0);

@@ -476,6 +476,7 @@ impl Hand<'_> {
         if let Some(there) = there.filter(is_same)
             && self.has_time(&place, &there, stat.mtime)
         {
+            self.tell_time(stat.mtime, there.mtime);
             return Ok(Self::unchanged(&place, &name, &there, header.size)?);
         }
         Self::permit(Operation::Create, &place, there.as_ref())?;
@@ -545,6 +546,7 @@ impl Hand<'_> {
         if let Some(there) = there.filter(is_same)
             && self.has_time(&place, &there, stat.mtime)
         {
+            self.tell_time(stat.mtime, there.mtime);
             return Ok(Self::unchanged(&place, &name, &there, 0)?);
         }
         let operation = if text.is_some() {
@@ -637,12 +639,19 @@ impl Hand<'_> {
             let stored = sys::stat_fd(at).map_err(|errno| fault(Operation::Stat, errno))?.mtime;
             if stored != stat.mtime && !is_doubtful(stat.mtime, stored) {
                 lose_times(keep, None, &mut self.scratch);
-            } else if !is_near(stat.mtime, stored) {
-                let message = "the destination can't keep its time".to_owned();
-                self.scratch.note("time", message, false);
+            } else {
+                self.tell_time(stat.mtime, stored);
             }
         }
         Ok(())
+    }
+
+    /// Tells where a file system has made another time of the one that an archive says.
+    fn tell_time(&mut self, wanted: Time, stored: Time) {
+        if self.tree.keep.times && !is_near(wanted, stored) {
+            let message = "the destination can't keep its time".to_owned();
+            self.scratch.note("time", message, false);
+        }
     }
 
     /// A directory gets what it is to have.
