@@ -282,7 +282,7 @@ it.each([
     ['a.tsv.gz', 'd/b.TSV.gz', 'd/c.tar.foo.gz', 'd/other'],
   ],
   [
-    ['compress', '--ext', 'tsv', 'tar.foo', 't', '-k'],
+    ['compress', 't', '--ext', 'tsv', 'tar.foo', '-k'],
     ['a.tsv', 'a.tsv.gz', 'd/b.TSV', 'd/b.TSV.gz', 'd/c.tar.foo', 'd/c.tar.foo.gz', 'd/other'],
   ],
   [
@@ -314,6 +314,7 @@ describe('refused before any work', () => {
     [['compress', '--format', 'bzip2', 't'], '--format: bzip2 is none of bgzf, gzip, xz, zstd'],
     [['compress', '--format', 'xz', '--index', 't'], '--index goes with --format bgzf'],
     [['compress', '--ext', '', 't'], "extensions: '' is none"],
+    [['compress', '--ext', 'tsv', 'clusters', 't'], 'there is no clusters; did you mean --ext tsv,clusters?'],
     [['compress', '--ext', 'tsv', 'gone'], 'takes PATH…, and nothing was given but extensions: tsv, gone'],
     [['compress', '--min-size', '1.5G', 't'], '--min-size: not a size: 1.5G'],
     [['compress', '-d', 't'], '-d is not an option of compress: bulkhaul decompress does that'],

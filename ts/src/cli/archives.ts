@@ -10,9 +10,9 @@ const FORMATS = ['bgzf', 'gzip', 'xz', 'zstd'] as const;
 
 const WORDS = { group: 'what', value: 'EXT', default: 'all files' } as const;
 
-/** The ends of names, where all operands are there; `does`: what becomes of such files. Several may follow the option, as in other tools: what is no path is one more. */
+/** The ends of names, where all operands are there; `does`: what becomes of such files. Several may follow the option, as in other tools: what is no path is one more, behind all operands. */
 export function extensions(does: string): string[] {
-  const help = `${does}, in any case: tsv, or several parts, tar.foo; several as tsv,tar.foo, or one after the other: what is there, or has a slash, is a PATH`;
+  const help = `${does}, in any case: tsv, or several parts, tar.foo; several as tsv,tar.foo, or one after the other behind all PATHs`;
   return values('--ext', { ...WORDS, help }, isNoPath);
 }
 

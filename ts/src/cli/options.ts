@@ -7,6 +7,7 @@
  * `--`. What can't be read throws `USAGE` with one sentence, or `UnknownOptions`.
  */
 import { BulkhaulError } from '../error.js';
+import { display } from '../names.js';
 import { noneOf } from '../nearest.js';
 import type { MaxDelete } from '../ops/arguments.js';
 import { type CommandClass, Option, t } from './parser.js';
@@ -256,8 +257,9 @@ export function read(name: string, verb: Verb, args: readonly string[]): string[
   const rest = [...args];
   const found: string[] = [];
   const valuesOf = new Map<Declaration, string[]>();
-  /** The option that a word may be one more value of. */
+  /** The option that a word may be one more value of, and the words that were. */
   let before: Declaration | undefined;
+  let more: string[] = [];
   let help = false;
 
   const give = (option: Declaration, value: string) => {
@@ -310,13 +312,21 @@ export function read(name: string, verb: Verb, args: readonly string[]): string[
     if (argument === '-' || !argument.startsWith('-')) {
       if (before?.follows?.(argument, valuesOf.get(before) ?? [], found)) {
         give(before, argument);
-      } else {
-        before = undefined;
-        found.push(argument);
+        more.push(argument);
+        continue;
       }
+      const [slip] = more;
+      if (before !== undefined && slip !== undefined) {
+        // It may be an operand that is misspelt: nobody would miss it.
+        const meant = `${before.names.at(-1)} ${display((valuesOf.get(before) ?? []).join(','))}`;
+        throw new BulkhaulError('USAGE', `there is no ${display(slip)}; did you mean ${meant}?`);
+      }
+      before = undefined;
+      found.push(argument);
       continue;
     }
     before = undefined;
+    more = [];
     if (argument.startsWith('--')) {
       const [, spelling = argument, , attached] = /^([^=]+)(=([\s\S]*))?$/.exec(argument) ?? [];
       if (!known.has(spelling) && takesBack(spelling)) read.push(argument);
