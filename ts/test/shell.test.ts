@@ -45,7 +45,7 @@ const OFFERS: readonly (readonly [string, readonly string[]])[] = [
   ['bulkhaul report ', ['copy-5f0c1a9e']],
   ['bulkhaul help mani', ['manifest']],
   ['bulkhaul completion z', ['zsh']],
-  ['bulkhaul sync --compare ', ['auto', 'checksum', 'mtime', 'size', 'state']],
+  ['bulkhaul sync --compare ', ['always', 'auto', 'checksum', 'mtime', 'size', 'state']],
   ['bulkhaul sync ph', ['photos']],
   ['bulkhaul retain --wi', ['--within']],
   ['bulkhaul pack --compress ', ['bgzf', 'none', 'zstd']],
