@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use bulkhaul_engine::ArchiveFormat;
@@ -99,7 +99,7 @@ fn one_of_everything_comes_back() {
             assert!(entry.destination == at || entry.path.is_empty());
         }
         let again = unpack(&shards, &back, |_| {}).complete();
-        assert_eq!(again.counts(), "made 6, skipped 27 (unchanged 27)");
+        assert_eq!(again.counts(), "skipped 33 (unchanged 33)");
         assert_eq!(facts(&back), wanted, "{name}, again");
         let dry = unpack(&shards, &back, |options| options.dry_run = true).complete();
         assert_eq!(dry.report.totals.outcome_of(bulkhaul_engine::entry::Outcome::Copied), 0);
@@ -228,10 +228,10 @@ fn coarse_times_are_the_same_times() {
     let first = unpack(&scratch.at("shards"), &disk, |_| {}).complete();
     assert_eq!(clamped(&first), [("time".into(), 1)]);
     let again = unpack(&scratch.at("shards"), &disk, |_| {}).complete();
-    assert_eq!(again.counts(), "made 1, skipped 3 (unchanged 3)");
+    assert_eq!(again.counts(), "skipped 4 (unchanged 4)");
     assert_eq!(clamped(&again), clamped(&first));
     let dry = unpack(&scratch.at("shards"), &disk, |options| options.dry_run = true).complete();
-    assert_eq!(dry.counts(), "made 1, skipped 3 (unchanged 3)");
+    assert_eq!(dry.counts(), "skipped 4 (unchanged 4)");
     source.file("a", "3").time("a", 1_600_000_002, 0);
     pack(source.path(), &scratch.at("shards"), |_| {}).complete();
     let other = unpack(&scratch.at("shards"), &disk, |_| {}).complete();
@@ -239,6 +239,47 @@ fn coarse_times_are_the_same_times() {
         (other.entry("a").outcome.text(), &real.read("a")[..]),
         ("copied", &b"3"[..])
     );
+}
+
+/// Of a directory it is told whether this run made it, put it right or found it as it is to be; a dry run says the same.
+#[test]
+fn a_directory_that_is_there_was_not_made() {
+    let scratch = Scratch::new();
+    let source = scratch.tree("source");
+    source.dir("d/e").file("d/f", "1");
+    let (shards, to) = (scratch.at("shards"), scratch.at("to"));
+    pack(source.path(), &shards, |_| {}).complete();
+    let told = |wanted: &str| {
+        for dry_run in [true, false] {
+            let done = unpack(&shards, &to, |options| options.dry_run = dry_run).complete();
+            assert_eq!(done.counts(), wanted, "dry run: {dry_run}");
+        }
+    };
+    told("made 3, copied 1");
+    told("skipped 4 (unchanged 4)");
+    fs::set_permissions(to.join("d/e"), PermissionsExt::from_mode(0o700)).unwrap();
+    told("metadata 1, skipped 3 (unchanged 3)");
+    compare(source.path(), &to);
+}
+
+/// Nor is one made where something else has its name.
+#[test]
+fn a_directory_does_not_take_the_place_of_a_file() {
+    let scratch = Scratch::new();
+    let source = scratch.tree("source");
+    source.file("d/f", "1");
+    let (shards, to) = (scratch.at("shards"), scratch.tree("to"));
+    pack(source.path(), &shards, |_| {}).complete();
+    to.file("d", "mine");
+    for dry_run in [true, false] {
+        let done = unpack(&shards, to.path(), |options| options.dry_run = dry_run).incomplete();
+        let failures = &done.report.failures;
+        assert!(
+            failures.iter().any(|failure| failure.path.ends_with(b"d")),
+            "{failures:?}"
+        );
+    }
+    assert_eq!(to.read("d"), b"mine");
 }
 
 fn child(words: &[String]) {
@@ -631,7 +672,7 @@ fn paths_of_twelve_thousand_bytes() {
     let back = scratch.at("back");
     unpack(&scratch.at("shards"), &back, |_| {}).complete();
     let again = unpack(&scratch.at("shards"), &back, |_| {}).complete();
-    assert_eq!(again.counts(), "made 61, skipped 1 (unchanged 1)");
+    assert_eq!(again.counts(), "skipped 62 (unchanged 62)");
     let look = format!(
         "cd {} && for n in $(seq 60); do cd -P {name}; done && cat file",
         back.display()
@@ -695,7 +736,7 @@ fn seventy_thousand_links() {
     assert_eq!(shards(&scratch.at("shards")).len(), 1);
     let back = Tree::new(disk.join("back"));
     let done = unpack(&scratch.at("shards"), back.path(), |_| {}).complete();
-    assert_eq!(done.counts(), "made 1, copied 1, linked 69999");
+    assert_eq!(done.counts(), "copied 1, linked 69999, metadata 1");
     assert_eq!(fs::metadata(back.at("first")).unwrap().nlink(), 70_000);
     // By GNU tar, too.
     let other = Tree::new(disk.join("other"));

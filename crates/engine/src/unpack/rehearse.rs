@@ -83,9 +83,12 @@ impl Rehearsal {
         };
         let there = self.there(&entry.path);
         let there = there.map_err(|errno| Fault::new(Operation::Stat, Side::Destination(0), errno))?;
-        let Some((at, stat)) = there.filter(|_| kind != Kind::Directory) else {
+        let Some((at, stat)) = there else {
             return Ok(Done::of(outcome, bytes));
         };
+        if kind == Kind::Directory {
+            return Self::directory(packed, &stat);
+        }
         if stat.kind == Kind::Directory {
             return Err(directory_in_the_way());
         }
@@ -104,6 +107,18 @@ impl Rehearsal {
             return Ok(Done::unchanged(bytes));
         }
         Ok(Done::of(outcome, bytes))
+    }
+
+    /// What would become of a directory whose name is there.
+    fn directory(packed: &Packed, there: &Stat) -> Result<Done, Fault> {
+        if there.kind != Kind::Directory {
+            return Err(Fault::new(Operation::Open, Side::Destination(0), Errno::NOTDIR));
+        }
+        let entry = &packed.entry;
+        if Some(there.mode) == entry.mode && has_time(there, entry.mtime.unwrap_or_default()) {
+            return Ok(Done::unchanged(0));
+        }
+        Ok(Done::of(Outcome::Metadata, 0))
     }
 }
 

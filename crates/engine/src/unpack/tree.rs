@@ -118,13 +118,15 @@ impl Tree {
     /// Opens the target, and makes it where it is not there.
     pub fn open(path: &[u8], owner: bool, sorters: &Sorters, desk: &Desk) -> Result<Self, Refusal> {
         let refused = |errno| Refusal::NoDestination(format!("{}: {}", show(path), describe(errno)));
+        let mut is_new = false;
         let root = match open_directory_path(path, Follow::Yes) {
             Err(Errno::NOENT) => {
                 let (above, name) = split(path);
                 let at = open_directory_path(above, Follow::Yes).map_err(refused)?;
                 let name = c_string(name).map_err(refused)?;
                 match sys::make_directory_as(at.as_fd(), &name, 0o777) {
-                    Ok(()) | Err(Errno::EXIST) => {}
+                    Ok(()) => is_new = true,
+                    Err(Errno::EXIST) => {}
                     Err(errno) => return Err(refused(errno)),
                 }
                 open_directory_path(path, Follow::Yes).map_err(refused)?
@@ -147,7 +149,7 @@ impl Tree {
             umask: process.umask,
             reach: Reach::of(process.user, process.groups),
         };
-        Ok(Self {
+        let tree = Self {
             root,
             path: path.to_vec(),
             keep,
@@ -157,7 +159,11 @@ impl Tree {
             directories: Mutex::new(sorters.sorter()),
             links: Mutex::new(Some(Later::new(sorters))),
             linking: AtomicBool::new(false),
-        })
+        };
+        if is_new {
+            tree.directory(b"", None).map_err(|errno| sorters.refusal(errno))?;
+        }
+        Ok(tree)
     }
 
     /// For a worker.
@@ -203,7 +209,7 @@ impl Tree {
             .map_err(|errno| sorters.refusal(errno))
     }
 
-    /// Remembers a directory; `packed`: what is to become of it.
+    /// Remembers a directory; `packed`: what is to become of it; none: it was made.
     fn directory(&self, path: &[u8], packed: Option<(&Packed, &Header)>) -> sys::Result<()> {
         let mut payload = Vec::new();
         if let Some((packed, header)) = packed {
@@ -240,6 +246,7 @@ impl Tree {
         let mut hand = self.hand(desk, &desk.counters[0]);
         let mut all = Sorted::merge(vec![all]).map_err(failed)?;
         let mut last: Option<(Vec<u8>, Vec<u8>)> = None;
+        let mut is_new = false;
         while !desk.cancel.is_draining() {
             let next = all
                 .next()
@@ -247,8 +254,12 @@ impl Tree {
                 .map(|(key, payload)| (key.to_vec(), payload.to_vec()));
             // What is said of one comes after what is only known to have been made.
             let is_same = matches!((&last, &next), (Some((before, _)), Some((key, _))) if before == key);
-            if let Some((key, payload)) = last.take().filter(|_| !is_same) {
-                hand.dress(&key, &payload, teller);
+            if let Some((key, payload)) = last.take() {
+                is_new |= payload.is_empty();
+                if !is_same {
+                    hand.dress(&key, &payload, is_new, teller);
+                    is_new = false;
+                }
             }
             match next {
                 Some(next) => last = Some(next),
@@ -654,8 +665,8 @@ impl Hand<'_> {
         }
     }
 
-    /// A directory gets what it is to have.
-    fn dress(&mut self, key: &[u8], payload: &[u8], teller: Teller<'_>) {
+    /// A directory gets what it is to have. `is_new`: this run has made it.
+    fn dress(&mut self, key: &[u8], payload: &[u8], is_new: bool, teller: Teller<'_>) {
         let path: Vec<u8> = key[..key.len().saturating_sub(2)].iter().map(|byte| !*byte).collect();
         let path: Vec<u8> = path
             .into_iter()
@@ -673,9 +684,14 @@ impl Hand<'_> {
         let dressed = self.dressed(&path, header.as_ref());
         self.tell(&path);
         match (&dressed, &packed) {
-            (Ok(()), Some(packed)) => {
-                self.counters.outcome(Kind::Directory, Outcome::Made, None, 0);
-                teller.tell(packed, &Done::of(Outcome::Made, 0));
+            (Ok(differed), Some(packed)) => {
+                let done = match (is_new, differed) {
+                    (true, _) => Done::of(Outcome::Made, 0),
+                    (false, true) => Done::of(Outcome::Metadata, 0),
+                    (false, false) => Done::unchanged(0),
+                };
+                self.counters.outcome(Kind::Directory, done.outcome, done.reason, 0);
+                teller.tell(packed, &done);
             }
             (Err(fault), _) => {
                 if packed.is_some() {
@@ -684,11 +700,12 @@ impl Hand<'_> {
                 let path = join(&self.tree.path, &path);
                 self.desk.fail(Failure::new(fault, path, Kind::Directory, None));
             }
-            (Ok(()), None) => {}
+            (Ok(_), None) => {}
         }
     }
 
-    fn dressed(&mut self, path: &[u8], header: Option<&Header>) -> Result<(), Fault> {
+    /// Answers whether its mode, owner or time became another.
+    fn dressed(&mut self, path: &[u8], header: Option<&Header>) -> Result<bool, Fault> {
         let at = open_beneath(&self.tree.root, path, false).map_err(|errno| fault(Operation::Open, errno))?;
         self.tree.clear(&at, self.desk)?;
         let born = sys::stat_fd(at.as_fd()).map_err(|errno| fault(Operation::Stat, errno))?;
@@ -700,10 +717,12 @@ impl Hand<'_> {
                 (Node::Open(at.as_fd()), mode, false),
                 0,
                 &mut self.scratch,
-            )
-            .map(drop);
+            );
         };
-        self.metadata(header, &facts(header), (Node::Open(at.as_fd()), &born))
+        self.metadata(header, &facts(header), (Node::Open(at.as_fd()), &born))?;
+        let now = sys::stat_fd(at.as_fd()).map_err(|errno| fault(Operation::Stat, errno))?;
+        let shown = |stat: &Stat| (stat.mode, stat.uid, stat.gid, stat.mtime);
+        Ok(shown(&now) != shown(&born))
     }
 }
 
