@@ -4,6 +4,7 @@
  */
 import type { ChildProcess } from 'node:child_process';
 import {
+  chmodSync,
   existsSync,
   mkdirSync,
   readdirSync,
@@ -24,7 +25,7 @@ import { identify } from '../src/journal/identity.js';
 import { accessOf, sectionsOf } from '../src/stores/access.js';
 import { type Ask, KEY, type S3, SECRET, s3 } from './rig/s3.js';
 import { versitygw } from './rig/versitygw.js';
-import { executable, freePort, jsonLines, program, type Run, run, scratch } from './rig.js';
+import { executable, faulty, freePort, jsonLines, program, type Run, run, scratch } from './rig.js';
 
 const MIB = 1024 * 1024;
 
@@ -1486,4 +1487,26 @@ it('agrees with rclone about what is there', async () => {
   const theirs = await program('rclone', ['copy', source, 'X:b/q'], { env });
   expect(theirs.code, theirs.stderr).toBe(0);
   expect((await summary(server, source, 's3://b/q')).counts.copied).toBeUndefined();
+});
+
+it('brings the content where a destination refuses modes and times, and says so once', async () => {
+  const server = await s3({});
+  const source = tree({ a: '1', b: '2' });
+  for (const name of ['a', 'b']) chmodSync(join(source, name), 0o640);
+  await sync(server, source, 's3://b/p');
+  for (const [options, words, kind] of [
+    ['nochmod=EPERM', [], 'note (mode, 2x): '],
+    ['nochmod=EPERM', ['--perms'], 'LOST (mode, 2x): '],
+    ['noutimens=EPERM', [], 'LOST (times, 2x): '],
+  ] as const) {
+    const behind = scratch();
+    const there = await faulty(behind, options);
+    if (!there) return;
+    const { code, stderr } = await sync(server, ...words, 's3://b/p', there);
+    expect({ code, files: filesOf(behind), stderr }).toEqual({
+      code: kind.startsWith('LOST') ? 23 : 0,
+      files: { a: '1', b: '2' },
+      stderr: expect.stringContaining(kind),
+    });
+  }
 });

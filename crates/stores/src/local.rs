@@ -21,6 +21,7 @@ use bulkhaul_engine::records::gather::Gather;
 use bulkhaul_engine::records::record::Record;
 use bulkhaul_engine::records::sort::{SORT_BYTES, Sorted, Sorters};
 use bulkhaul_engine::tree::descriptors::Budget;
+use bulkhaul_engine::tree::metadata::is_refusal;
 use bulkhaul_engine::tree::path::{c_string, join, open_beneath, open_directory_path, show, split};
 use bulkhaul_engine::tree::publish::publish;
 use bulkhaul_engine::tree::selection::Selection;
@@ -228,6 +229,14 @@ fn of_link(key: Vec<u8>, size: u64, mtime: sys::Time) -> Entry {
             ..Facts::default()
         }),
         ..entry(key, Kind::File, size, mtime, (0, 0, 0))
+    }
+}
+
+/// A file system that refuses a mode or a time has the content all the same, and shows what it has instead.
+fn unless_refused(set: sys::Result<()>) -> sys::Result<()> {
+    match set {
+        Err(errno) if is_refusal(errno) => Ok(()),
+        set => set,
     }
 }
 
@@ -519,6 +528,12 @@ impl Store for Local {
         self.session.options.part
     }
 
+    fn mode_of(&self, facts: &Facts) -> Option<(u32, bool)> {
+        let kept = facts.mode.filter(|_| self.options.modes);
+        // Whoever kept it may have run as somebody else: nothing is given set-id bits here.
+        Some((kept.unwrap_or(self.mode) & 0o777, kept.is_some()))
+    }
+
     fn write<'s>(
         &'s self,
         key: &[u8],
@@ -657,14 +672,14 @@ impl Staged<'_> {
         }
         let options = &self.store.options;
         let node = Node::Open(self.file.as_fd());
-        let mode = self.facts.mode.filter(|_| options.modes).unwrap_or(self.store.mode);
-        // Whoever kept it may have run as somebody else: nothing is given set-id bits here.
-        sys::set_mode(node, mode & 0o777).map_err(fault(Operation::SetMode))?;
+        if let Some((mode, _asked)) = self.store.mode_of(&self.facts) {
+            unless_refused(sys::set_mode(node, mode)).map_err(fault(Operation::SetMode))?;
+        }
         if options.sync {
             sys::sync_all(self.file.as_fd()).map_err(fault(Operation::Sync))?;
         }
         if let Some(mtime) = self.facts.mtime {
-            sys::set_times(node, None, Some(mtime)).map_err(fault(Operation::SetTimes))?;
+            unless_refused(sys::set_times(node, None, Some(mtime))).map_err(fault(Operation::SetTimes))?;
         }
         // Some servers know a file by its name only, and this one goes.
         let stat = sys::stat_fd(self.file.as_fd()).map_err(fault(Operation::Stat))?;
@@ -781,7 +796,8 @@ impl Linked<'_> {
         let fault = |operation| move |errno| self.store.fault(operation, errno);
         let node = sys::open_node(at.as_fd(), staged).map_err(fault(Operation::Open))?;
         if let Some(mtime) = self.mtime {
-            sys::set_times(Node::Path(node.as_fd()), None, Some(mtime)).map_err(fault(Operation::SetTimes))?;
+            let set = sys::set_times(Node::Path(node.as_fd()), None, Some(mtime));
+            unless_refused(set).map_err(fault(Operation::SetTimes))?;
         }
         let stat = sys::stat_fd(node.as_fd()).map_err(fault(Operation::Stat))?;
         match appear(at.as_fd(), staged, name) {

@@ -601,6 +601,12 @@ impl Store for Sftp {
         self.session.options.part
     }
 
+    fn mode_of(&self, facts: &Facts) -> Option<(u32, bool)> {
+        let kept = facts.mode.filter(|_| self.options.modes);
+        // Whoever kept it may have run as somebody else: nothing is given set-id bits here.
+        Some((kept.unwrap_or(self.mode) & 0o777, kept.is_some()))
+    }
+
     fn write<'s>(
         &'s self,
         key: &[u8],
@@ -804,12 +810,14 @@ impl Staged<'_> {
             return Err(Fault::size(store.side, sums.bytes, self.written).into());
         }
         let set = |attributes: Attributes, operation| {
-            let done = connection.done(Ask::Fsetstat, &[&self.handle, &attributes.encoded()]);
-            done.map_err(fault(operation))
+            match connection.done(Ask::Fsetstat, &[&self.handle, &attributes.encoded()]) {
+                // The content is there all the same, and the host says what it has instead.
+                Err(Wrong::Denied | Wrong::Unable) => Ok(()),
+                done => done.map_err(fault(operation)),
+            }
         };
-        let mode = self.facts.mode.filter(|_| store.options.modes).unwrap_or(store.mode);
         let mode = Attributes {
-            mode: Some(mode & 0o777),
+            mode: store.mode_of(&self.facts).map(|(mode, _asked)| mode),
             ..Attributes::default()
         };
         set(mode, Operation::SetMode)?;

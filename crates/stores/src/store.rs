@@ -235,6 +235,12 @@ pub trait Store: Send + Sync {
         replaces: bool,
     ) -> Result<Box<dyn Writing + 's>, Stopped>;
 
+    /// The mode that a file with these facts is given here, and whether somebody asked for it; none: it is given none. Where
+    /// that is refused the file comes all the same, and has another.
+    fn mode_of(&self, _facts: &Facts) -> Option<(u32, bool)> {
+        None
+    }
+
     /// Where an object is, where its server can copy it.
     fn origin(&self, _key: &[u8]) -> Option<Origin> {
         None

@@ -204,7 +204,7 @@ fn takes(keep: &Keep, class: Class) -> bool {
 }
 
 /// Whether a refusal says that the destination, or this user, can't have something, and nothing worse.
-fn is_refusal(errno: Errno) -> bool {
+pub fn is_refusal(errno: Errno) -> bool {
     matches!(errno, Errno::PERM | Errno::NOTSUP | Errno::NOSYS | Errno::INVAL)
 }
 

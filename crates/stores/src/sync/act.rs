@@ -422,17 +422,37 @@ impl Deed<'_> {
             }
         };
         let there = writing.finish(&sums)?;
-        let kept = there.facts.as_ref().and_then(|facts| facts.mtime);
-        if let (true, Some(wanted), Some(kept)) = (to.abilities().lists_mtime, facts.mtime, kept)
+        self.tell_refused(to, &there, &facts);
+        let there = self.prove(to, there, &sums, counters)?;
+        Ok((read, there))
+    }
+
+    /// Says what the destination has instead of the time and the mode that it was given.
+    fn tell_refused(&self, to: &dyn Store, there: &Entry, given: &Facts) {
+        let kept = there.facts.as_ref();
+        let times = (given.mtime, kept.and_then(|kept| kept.mtime));
+        if let (true, (Some(wanted), Some(kept))) = (to.abilities().lists_mtime, times)
             && !is_same(wanted, kept)
         {
             self.desk.lose("times", || {
                 let text = format!("the times were not kept: {} s became {} s", wanted.sec, kept.sec);
-                (to.path(key), text)
+                (to.path(&there.key), text)
             });
         }
-        let there = self.prove(to, there, &sums, counters)?;
-        Ok((read, there))
+        let modes = (to.mode_of(given), kept.and_then(|kept| kept.mode));
+        if let (Some((wanted, asked)), Some(kept)) = modes
+            && kept & 0o777 != wanted
+        {
+            let told = || {
+                let text = format!("the mode was not kept: {wanted:o} became {:o}", kept & 0o777);
+                (to.path(&there.key), text)
+            };
+            if asked {
+                self.desk.lose("mode", told);
+            } else {
+                self.desk.note("mode", told);
+            }
+        }
     }
 
     fn pump(
