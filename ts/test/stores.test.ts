@@ -1,6 +1,7 @@
 /** Places beside S3: hosts over ssh and whatever rclone reaches, through the real sshd, ssh and rclone. */
 import type { ChildProcess } from 'node:child_process';
 import {
+  chmodSync,
   existsSync,
   mkdirSync,
   readdirSync,
@@ -268,6 +269,18 @@ describe('a host over ssh', () => {
     expect(down).toMatchObject([0, { copied: 2, skipped: 1 }]);
     expect(readFileSync(join(back, 'big')).equals(big)).toBe(true);
     expect(readdirSync(back)).toHaveLength(2);
+  }, 60_000);
+
+  it('gives a new file what the host gives any, and one that it replaces the mode of that one', async () => {
+    const env = await sshd();
+    if (!env) return;
+    const source = put(scratch(), { fresh: '1', secret: 'new' });
+    const there = put(scratch(), { secret: 'older' });
+    chmodSync(join(there, 'secret'), 0o600);
+    expect(await counts(env, source, place(there))).toMatchObject([0, { copied: 2 }]);
+    const mode = (path: string) => statSync(path).mode & 0o777;
+    expect(filesOf(there)).toEqual({ fresh: '1', secret: 'new' });
+    expect([mode(join(there, 'fresh')), mode(join(there, 'secret'))]).toEqual([mode(join(source, 'fresh')), 0o600]);
   }, 60_000);
 
   it('shows what it had or what it gets, whenever it is killed, and clears what is left', async () => {

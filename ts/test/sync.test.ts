@@ -2,7 +2,7 @@
  * Sync between a directory and an object store: what is brought over, what is not, and what becomes of it where the server,
  * the wire or a name is not as it should be. The server is the rig's own; rclone judges where it is installed.
  */
-import type { ChildProcess } from 'node:child_process';
+import { type ChildProcess, execFileSync } from 'node:child_process';
 import {
   chmodSync,
   existsSync,
@@ -1495,7 +1495,7 @@ it('brings the content where a destination refuses modes and times, and says so 
   for (const name of ['a', 'b']) chmodSync(join(source, name), 0o640);
   await sync(server, source, 's3://b/p');
   for (const [options, words, kind] of [
-    ['nochmod=EPERM', [], 'note (mode, 2x): '],
+    ['nochmod=EPERM', [], '2 files copied'],
     ['nochmod=EPERM', ['--perms'], 'LOST (mode, 2x): '],
     ['noutimens=EPERM', [], 'LOST (times, 2x): '],
   ] as const) {
@@ -1510,3 +1510,26 @@ it('brings the content where a destination refuses modes and times, and says so 
     });
   }
 });
+
+it.skipIf(process.getuid?.() !== 0)(
+  'writes what its directory gives any program, and what the file had that it replaces',
+  async () => {
+    const server = await s3({});
+    const source = tree({ 'd/new': '1', 'd/secret': 'new' });
+    await sync(server, source, 's3://b/p');
+    const [there, plain] = [scratch(), scratch()];
+    for (const root of [there, plain]) {
+      execFileSync('chgrp', ['12', root]);
+      execFileSync('setfacl', ['-m', 'd:u:1009:rwx,d:g::rwx,d:o::---', root]);
+      chmodSync(root, 0o2770);
+      mkdirSync(join(root, 'd'));
+      writeFileSync(join(root, 'd/secret'), 'old');
+      chmodSync(join(root, 'd/secret'), 0o600);
+    }
+    writeFileSync(join(plain, 'd/new'), '1');
+    expect(await sync(server, 's3://b/p', there)).toMatchObject({ code: 0 });
+    expect(filesOf(there)).toEqual({ 'd/new': '1', 'd/secret': 'new' });
+    const rights = (cwd: string) => execFileSync('getfacl', ['-pE', 'd', 'd/new', 'd/secret'], { cwd }).toString();
+    expect(rights(there)).toBe(rights(plain));
+  },
+);

@@ -475,7 +475,7 @@ const ROWS: Record<string, Row> = {
       'clamped times': [0, BOTH, BOTH, '2 files copied'],
       'dropped times': [23, BOTH, BOTH, 'the times were not kept'],
       'no chown': [0, BOTH, BOTH, '2 files copied'],
-      'no chmod': [0, BOTH, BOTH, 'the mode was not kept: 644 became 600'],
+      'no chmod': [0, BOTH, BOTH, '2 files copied'],
       'no xattr': [0, BOTH, BOTH, '2 files copied'],
       'ends early': [0, BOTH, BOTH, '2 files copied'],
       'goes on': [0, BOTH, BOTH, '2 files copied'],

@@ -53,7 +53,6 @@ pub fn job(mut options: CompareOptions) -> Result<Job, Refusal> {
     }
     let compare = Checked {
         filter: Selection::of(options.filter.as_ref())?,
-        mode: 0o666 & !process.umask,
         staff,
         options,
     };
@@ -84,7 +83,7 @@ impl Work for Compare {
         let output = options
             .output
             .as_ref()
-            .map(|path| Output::create(path, checked.mode, desk))
+            .map(|path| Output::create(path, desk))
             .transpose()?;
         let mut teller = Teller {
             checked,

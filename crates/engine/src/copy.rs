@@ -74,7 +74,7 @@ impl Work for Copy {
         }
         // Before any source goes.
         let manifests = [run.manifest.take(), run.stored.take()].into_iter().flatten();
-        let finished = manifests.map(|manifest| manifest.finish(&run.rules, desk, ended.interrupted));
+        let finished = manifests.map(|manifest| manifest.finish(desk, ended.interrupted));
         let noted = finished.fold(true, |all, finished| all & finished);
         let departed = run
             .rules

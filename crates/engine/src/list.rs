@@ -97,7 +97,6 @@ pub fn job(options: ListOptions) -> Result<Job, Refusal> {
         staff,
         roots: check_roots(&options.sources)?,
         filter: Selection::of(options.filter.as_ref())?,
-        mode: 0o666 & !process.umask,
         options,
     };
     let resources = list.options.resources;
@@ -110,7 +109,6 @@ struct List {
     staff: Staff,
     roots: Vec<Root>,
     filter: Selection,
-    mode: u32,
 }
 
 impl List {
@@ -188,7 +186,7 @@ impl Work for List {
             staff: self.staff,
             spill_directory: options.spill_directory.as_deref(),
             sort_memory: options.sort_memory,
-            output: options.output.as_deref().map(|path| (path, self.mode)),
+            output: options.output.as_deref(),
             read_at_most: wanted.tail,
         };
         let sorters = Sorters::new(options.spill_directory.as_deref(), options.sort_memory, 1);

@@ -132,7 +132,6 @@ pub fn job_of(options: ManifestOptions, find: Option<Find>) -> Result<Job, Refus
         roots: check_roots(&options.sources)?,
         filter: Selection::of(options.filter.as_ref())?,
         making: Making::new(options.format, &options.algorithms)?,
-        mode: 0o666 & !process.umask,
         find,
         options,
     };
@@ -147,7 +146,6 @@ struct Manifest {
     roots: Vec<Root>,
     filter: Selection,
     making: Making,
-    mode: u32,
     /// None: a walk finds all.
     find: Option<Find>,
 }
@@ -200,7 +198,7 @@ impl Manifest {
         desk.staff(workers);
         desk.enter(Phase::Scanning);
         let mut output = match &options.output {
-            Some(path) => Some(Output::create(path, self.mode, desk)?),
+            Some(path) => Some(Output::create(path, desk)?),
             None => None,
         };
         let spill = options.spill_directory.as_deref();
@@ -245,7 +243,7 @@ impl Work for Manifest {
             staff: self.staff,
             spill_directory: options.spill_directory.as_deref(),
             sort_memory: options.sort_memory,
-            output: options.output.as_deref().map(|path| (path, self.mode)),
+            output: options.output.as_deref(),
             // Of what is known already nobody can tell how much is to be read.
             read_at_most: if older.as_ref().is_some_and(|older| !older.full) {
                 0

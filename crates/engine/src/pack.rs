@@ -150,7 +150,6 @@ pub fn job_to(options: PackOptions, find: Option<Find>) -> Result<Job, Refusal> 
         roots,
         filter: Selection::of(options.filter.as_ref())?,
         codec,
-        mode: 0o666 & !process.umask,
         find,
         options,
     };
@@ -187,7 +186,6 @@ struct Pack {
     roots: Vec<Root>,
     filter: Selection,
     codec: Option<Codec>,
-    mode: u32,
 }
 
 impl Pack {
@@ -204,7 +202,6 @@ impl Pack {
                 path: path.clone(),
                 depot: Some(Arc::clone(depot)),
                 codec: self.codec,
-                mode: self.mode,
                 stager,
             });
         }
@@ -237,7 +234,6 @@ impl Pack {
             path: path.clone(),
             depot: None,
             codec: self.codec,
-            mode: self.mode,
             stager,
         })
     }

@@ -134,7 +134,6 @@ pub fn job(options: PartitionOptions) -> Result<Job, Refusal> {
         roots,
         filter: Selection::of(options.filter.as_ref())?,
         writer,
-        mode: 0o666 & !process.umask,
         options,
     };
     let resources = partition.options.resources;
@@ -201,7 +200,6 @@ struct Partition {
     roots: Vec<Root>,
     filter: Selection,
     writer: Writer,
-    mode: u32,
 }
 
 /// What a walk needs beside its visitor.
@@ -328,7 +326,7 @@ impl Work for Partition {
         } else {
             options.target.clone()
         };
-        let lists = Lists::open(desk, target, options.replace, (self.writer, self.mode, options.cost))?;
+        let lists = Lists::open(desk, target, options.replace, (self.writer, options.cost))?;
         desk.enter(Phase::Scanning);
         let spill_directory = options.spill_directory.as_deref();
         let sorts = Sorts::new(spill_directory, options.sort_memory, crew.active(), desk);

@@ -224,7 +224,7 @@ impl<'g> Ground<'g> {
         let sorter = || self.sorters.sorter();
         let undo = match (&self.options.undo, self.options.dry_run) {
             (Some(path), false) => {
-                let mut changes = Output::create(path, 0o600, desk)?;
+                let mut changes = Output::create_private(path, desk)?;
                 changes.write(changes::HEADER)?;
                 Some(Back {
                     rows: sorter(),

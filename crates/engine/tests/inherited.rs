@@ -6,6 +6,9 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as 
 use std::path::Path;
 
 use bulkhaul_engine::copy::options::{CopyOptions, Directories};
+use bulkhaul_engine::list::{self, ListOptions};
+use bulkhaul_engine::pack::{self, PackOptions};
+use bulkhaul_engine::walk::start::Root;
 
 use crate::rig::{Scratch, Tree, contents, copy, must, named, root};
 
@@ -201,4 +204,47 @@ fn content_alone_changes_nobodys_rights() {
         (b"new content".to_vec(), b"new content".to_vec())
     );
     assert_eq!(rights(&to), before);
+}
+
+/// Lists and shards, as any program would write them there.
+#[test]
+fn what_is_written_for_its_user_is_as_open_makes_it() {
+    if !root() {
+        return;
+    }
+    let bytes = |path: &Path| path.as_os_str().as_encoded_bytes().to_vec();
+    for (what, commands) in PARENTS {
+        let scratch = Scratch::new();
+        let source = source(&scratch);
+        let (to, plain) = (scratch.tree("to"), scratch.tree("plain"));
+        for tree in [&to, &plain] {
+            prepare(tree.path(), commands);
+            open(&tree.at("shared"), 0o660);
+            fs::write(tree.at("shared"), "old").unwrap();
+        }
+        let roots = vec![Root {
+            path: bytes(source.path()),
+            follow: false,
+            contents: true,
+            pin: None,
+        }];
+        for name in ["list", "shared"] {
+            let options = ListOptions {
+                sources: roots.clone(),
+                output: Some(bytes(&to.at(name))),
+                ..ListOptions::default()
+            };
+            list::job(options).unwrap().run().unwrap();
+        }
+        let options = PackOptions {
+            sources: roots,
+            destination: bytes(to.path()),
+            ..PackOptions::default()
+        };
+        pack::job(options).unwrap().run().unwrap();
+        for name in to.names().iter().filter(|name| *name != "shared") {
+            open(&plain.at(name), 0o666);
+        }
+        assert_eq!(rights(&to), rights(&plain), "{what}");
+    }
 }

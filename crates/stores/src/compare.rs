@@ -17,7 +17,6 @@ use bulkhaul_engine::entry::{Changes, Outcome, Reason};
 use bulkhaul_engine::error::{Failure, Fault, Operation, Refusal, Side, Stopped};
 use bulkhaul_engine::event::{EntryEvent, Event};
 use bulkhaul_engine::job::desk::{Desk, Phase};
-use bulkhaul_engine::job::process::umask;
 use bulkhaul_engine::job::resources::Resources;
 use bulkhaul_engine::job::{Job, Work};
 use bulkhaul_engine::pool::window::in_order;
@@ -133,7 +132,7 @@ impl Work for Compare {
         let join = Join::new(left.list(desk)?, right.list(desk)?, false);
         let sorters = Sorters::new(options.spill_directory.as_deref(), SORT_BYTES / 4, 1).counted(desk.steps());
         let output = options.output.as_ref();
-        let output = output.map(|path| Output::create(path, 0o666 & !umask(), desk));
+        let output = output.map(|path| Output::create(path, desk));
         let changes = output
             .transpose()?
             .map(|output| ChangesFile::new(output, options.form, false, &sorters));

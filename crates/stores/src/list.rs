@@ -12,7 +12,6 @@ use bulkhaul_engine::entry::{Changes, Details, Outcome};
 use bulkhaul_engine::error::{Failure, Refusal, Side, Stopped};
 use bulkhaul_engine::event::{EntryEvent, Event};
 use bulkhaul_engine::job::desk::{Desk, Phase};
-use bulkhaul_engine::job::process::umask;
 use bulkhaul_engine::job::resources::Resources;
 use bulkhaul_engine::job::{Job, Work};
 use bulkhaul_engine::report::{Durability, Report};
@@ -96,7 +95,7 @@ impl Work for List {
         desk.enter(Phase::Scanning);
         let mut listing = store.list(desk)?;
         let mut output = match &options.output {
-            Some(path) => Some(Output::create(path, 0o666 & !umask(), desk)?),
+            Some(path) => Some(Output::create(path, desk)?),
             None => None,
         };
         let (counters, mut line, mut interrupted) = (&desk.counters[0], Vec::new(), false);

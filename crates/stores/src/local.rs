@@ -6,11 +6,12 @@
 //! with [`LINK_SUFFIX`], as rclone has them in a store.
 
 use std::collections::BTreeMap;
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
+use bulkhaul_engine::bytes::output::{PLAIN, follow};
 use bulkhaul_engine::entry::{Outcome, Reason};
 use bulkhaul_engine::error::{Cause, Failure, Fault, Operation, Refusal, Side, Stopped, describe};
 use bulkhaul_engine::job::desk::Desk;
@@ -68,7 +69,6 @@ pub struct Local {
     options: LocalOptions,
     selection: Selection,
     stager: Stager,
-    mode: u32,
     root: OnceLock<Arc<OwnedFd>>,
 }
 
@@ -83,7 +83,6 @@ impl Local {
             selection: Selection::of(options.filter.as_ref())?,
             options,
             stager: Stager::new(),
-            mode: 0o666 & !process().umask,
             root: OnceLock::new(),
         })
     }
@@ -528,10 +527,10 @@ impl Store for Local {
         self.session.options.part
     }
 
-    fn mode_of(&self, facts: &Facts) -> Option<(u32, bool)> {
-        let kept = facts.mode.filter(|_| self.options.modes);
+    fn mode_of(&self, facts: &Facts) -> Option<u32> {
+        let kept = facts.mode.filter(|_| self.options.modes)?;
         // Whoever kept it may have run as somebody else: nothing is given set-id bits here.
-        Some((kept.unwrap_or(self.mode) & 0o777, kept.is_some()))
+        Some(kept & 0o777)
     }
 
     fn write<'s>(
@@ -559,7 +558,11 @@ impl Store for Local {
         self.admit(key, size)?;
         let (at, name) = self.holder(Operation::Create, key, true)?;
         let fault = |errno| self.fault(Operation::Create, errno);
-        let made = self.stager.stage(&name, |staged| sys::create_file(at.as_fd(), staged));
+        // Its mode may keep it from others.
+        let is_private = replaces || self.mode_of(facts).is_some();
+        let bits = if is_private { 0o600 } else { PLAIN };
+        let create = |staged: &CStr| sys::create_file_as(at.as_fd(), staged, bits);
+        let made = self.stager.stage(&name, create);
         let (file, staging) = made.map_err(fault)?;
         Ok(Box::new(Staged {
             store: self,
@@ -665,6 +668,15 @@ struct Staged<'s> {
 }
 
 impl Staged<'_> {
+    /// It is to those who may read it what the file is that it replaces.
+    fn follow(&self) -> Result<(), Fault> {
+        let there = match sys::open_node(self.at.as_fd(), &self.name) {
+            Err(Errno::NOENT) => return Ok(()),
+            opened => opened.map_err(|errno| self.store.fault(Operation::Open, errno))?,
+        };
+        follow(&there, &self.file).map_err(|errno| self.store.fault(Operation::SetMode, errno))
+    }
+
     fn complete(&self, sums: &Sums) -> Result<Entry, Fault> {
         let fault = |operation| move |errno| self.store.fault(operation, errno);
         if sums.bytes != self.written {
@@ -672,8 +684,10 @@ impl Staged<'_> {
         }
         let options = &self.store.options;
         let node = Node::Open(self.file.as_fd());
-        if let Some((mode, _asked)) = self.store.mode_of(&self.facts) {
-            unless_refused(sys::set_mode(node, mode)).map_err(fault(Operation::SetMode))?;
+        match self.store.mode_of(&self.facts) {
+            Some(mode) => unless_refused(sys::set_mode(node, mode)).map_err(fault(Operation::SetMode))?,
+            None if self.replaces => self.follow()?,
+            None => {}
         }
         if options.sync {
             sys::sync_all(self.file.as_fd()).map_err(fault(Operation::Sync))?;
@@ -792,7 +806,7 @@ impl Writing for Linked<'_> {
 
 impl Linked<'_> {
     /// Gives it its time and its name; only a symlink is replaced.
-    fn settle(&self, at: &OwnedFd, staged: &std::ffi::CStr, name: &CString) -> Result<sys::Time, Fault> {
+    fn settle(&self, at: &OwnedFd, staged: &CStr, name: &CString) -> Result<sys::Time, Fault> {
         let fault = |operation| move |errno| self.store.fault(operation, errno);
         let node = sys::open_node(at.as_fd(), staged).map_err(fault(Operation::Open))?;
         if let Some(mtime) = self.mtime {

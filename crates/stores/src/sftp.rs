@@ -12,10 +12,10 @@ use std::collections::HashSet;
 use std::ffi::CString;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
+use bulkhaul_engine::bytes::output::PLAIN;
 use bulkhaul_engine::entry::Outcome;
 use bulkhaul_engine::error::{Cause, Failure, Fault, Operation, Refusal, Side, Stopped};
 use bulkhaul_engine::job::desk::Desk;
-use bulkhaul_engine::job::process::process;
 use bulkhaul_engine::pool::schedule::drive;
 use bulkhaul_engine::tree::path::{join, show, split};
 use bulkhaul_engine::tree::staging::Stager;
@@ -131,7 +131,6 @@ pub struct Sftp {
     side: Side,
     options: LocalOptions,
     stager: Stager,
-    mode: u32,
     connection: Mutex<Option<Arc<Connection>>>,
     /// Directories that are there, and are no symlinks.
     known: Mutex<HashSet<Vec<u8>>>,
@@ -150,7 +149,6 @@ impl Sftp {
             side,
             options,
             stager: Stager::new(),
-            mode: 0o666 & !process().umask,
             connection: Mutex::new(None),
             known: Mutex::default(),
         }
@@ -601,10 +599,10 @@ impl Store for Sftp {
         self.session.options.part
     }
 
-    fn mode_of(&self, facts: &Facts) -> Option<(u32, bool)> {
-        let kept = facts.mode.filter(|_| self.options.modes);
+    fn mode_of(&self, facts: &Facts) -> Option<u32> {
+        let kept = facts.mode.filter(|_| self.options.modes)?;
         // Whoever kept it may have run as somebody else: nothing is given set-id bits here.
-        Some((kept.unwrap_or(self.mode) & 0o777, kept.is_some()))
+        Some(kept & 0o777)
     }
 
     fn write<'s>(
@@ -628,15 +626,18 @@ impl Store for Sftp {
         let (directory, last) = split(&whole);
         let last =
             CString::new(last).map_err(|_| self.answered(Operation::Create, "name", "a name has no NUL byte"))?;
-        let private = Attributes {
-            mode: Some(0o600),
+        // It is to those who may read it what the file is that it replaces.
+        let there = replaces.then(|| connection.attributes(Ask::Lstat, &[&text(&whole)]).ok());
+        let bits = self.mode_of(facts).or(there.flatten().and_then(|file| file.mode));
+        let begun = Attributes {
+            mode: Some(bits.map_or(PLAIN, |_| 0o600)),
             ..Attributes::default()
         }
         .encoded();
         let mut wrong = None;
         let made = self.stager.stage(&last, |staged| {
             let name = text(&join_plain(directory, staged.to_bytes()));
-            let opened = connection.handle(Ask::Open, &[&name, &EXCLUSIVE_WRITE.to_be_bytes(), &private]);
+            let opened = connection.handle(Ask::Open, &[&name, &EXCLUSIVE_WRITE.to_be_bytes(), &begun]);
             opened.map_err(|error| {
                 // It may only be that this name is taken.
                 let taken = matches!(error, Wrong::Failed(_)) && connection.attributes(Ask::Lstat, &[&name]).is_ok();
@@ -655,7 +656,8 @@ impl Store for Sftp {
             connection,
             key: key.to_vec(),
             whole,
-            facts: facts.clone(),
+            mode: bits.map(|bits| bits & 0o777),
+            mtime: facts.mtime,
             replaces,
             written: 0,
         }))
@@ -797,7 +799,9 @@ struct Staged<'s> {
     whole: Vec<u8>,
     aside: Vec<u8>,
     handle: Vec<u8>,
-    facts: Facts,
+    /// None: that which it was made with.
+    mode: Option<u32>,
+    mtime: Option<Time>,
     replaces: bool,
     written: u64,
 }
@@ -816,17 +820,19 @@ impl Staged<'_> {
                 done => done.map_err(fault(operation)),
             }
         };
-        let mode = Attributes {
-            mode: store.mode_of(&self.facts).map(|(mode, _asked)| mode),
-            ..Attributes::default()
-        };
-        set(mode, Operation::SetMode)?;
+        if self.mode.is_some() {
+            let mode = Attributes {
+                mode: self.mode,
+                ..Attributes::default()
+            };
+            set(mode, Operation::SetMode)?;
+        }
         if store.options.sync && connection.extends(SYNC) {
             let done = connection.done(Ask::Extended, &[&text(SYNC.as_bytes()), &self.handle]);
             done.map_err(fault(Operation::Sync))?;
         }
         // SFTP has no time before 1970, nor after 2106.
-        if let Some(mtime) = self.facts.mtime.and_then(|mtime| u32::try_from(mtime.sec).ok()) {
+        if let Some(mtime) = self.mtime.and_then(|mtime| u32::try_from(mtime.sec).ok()) {
             let times = Attributes {
                 mtime: Some(mtime),
                 ..Attributes::default()

@@ -235,9 +235,9 @@ pub trait Store: Send + Sync {
         replaces: bool,
     ) -> Result<Box<dyn Writing + 's>, Stopped>;
 
-    /// The mode that a file with these facts is given here, and whether somebody asked for it; none: it is given none. Where
-    /// that is refused the file comes all the same, and has another.
-    fn mode_of(&self, _facts: &Facts) -> Option<(u32, bool)> {
+    /// The mode that a file with these facts is given here; none: that of any new file, or of the one that it replaces. Where
+    /// it is refused the file comes all the same, and has another.
+    fn mode_of(&self, _facts: &Facts) -> Option<u32> {
         None
     }
 

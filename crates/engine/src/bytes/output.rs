@@ -14,9 +14,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, SyncSender};
 use std::thread::{self, Builder, JoinHandle};
 
-use bulkhaul_sys::{
-    self as sys, AsFd as _, BorrowedFd, Errno, Follow, Identity, Kind, Node, OwnedFd, Replace, Stat, Way,
-};
+use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Identity, Kind, Node, OwnedFd, Replace, Stat, Way};
 
 use crate::bytes::stream::{GLANCE, Stream, descriptor_of, name_of};
 use crate::error::{Cause, Refusal, describe};
@@ -31,6 +29,8 @@ use crate::tree::staging::{Stager, Staging};
 const BUFFER_BYTES: usize = 256 * 1024;
 /// Full buffers that wait to be written.
 const BUFFERS_BEHIND: usize = 4;
+/// Permission bits of what any program makes: its directory, or the file creation mask, takes away from them.
+pub const PLAIN: u32 = 0o666;
 /// Symlinks that may lead from one to the next, as Linux has it.
 const MOST_LINKS: usize = 40;
 
@@ -47,11 +47,12 @@ pub struct Output {
 
 /// Where it goes.
 enum Place {
-    /// Under this name in the end, with these permission bits.
+    /// Under this name in the end.
     Name {
         directory: OwnedFd,
         name: CString,
-        mode: u32,
+        /// Permission bits of a new file, for the directory or the file creation mask to take away from.
+        bits: u32,
         /// Once there is something in it: the file, under a name of its own.
         file: Option<(Arc<OwnedFd>, Staging)>,
     },
@@ -87,7 +88,7 @@ struct Behind {
 
 impl Place {
     /// What a path leads to, opened where it is to be written into. Waits for the reader of a FIFO.
-    fn find(path: &[u8], mode: u32, desk: &Desk) -> sys::Result<Self> {
+    fn find(path: &[u8], bits: u32, desk: &Desk) -> sys::Result<Self> {
         let mut path = path.to_vec();
         for _ in 0..=MOST_LINKS {
             if descriptor_of(&path).is_some() {
@@ -108,7 +109,7 @@ impl Place {
                     return Ok(Self::Name {
                         directory: at,
                         name,
-                        mode,
+                        bits,
                         file: None,
                     });
                 }
@@ -154,15 +155,21 @@ impl Place {
             Self::Name {
                 directory,
                 name,
-                mode,
+                bits,
                 file,
             } => {
-                let made = Stager::new().stage(name, |name| sys::create_file(directory.as_fd(), name))?;
-                let (made, _) = file.insert((Arc::new(made.0), made.1));
-                match sys::open_node(directory.as_fd(), name) {
-                    Ok(there) => follow(&there, made)?,
-                    Err(Errno::NOENT) => give_mode(made.as_fd(), *mode)?,
+                let there = match sys::open_node(directory.as_fd(), name) {
+                    Ok(there) => Some(there),
+                    Err(Errno::NOENT) => None,
                     Err(errno) => return Err(errno),
+                };
+                // What it takes from another file may keep it from others.
+                let bits = if there.is_some() { 0o600 } else { *bits };
+                let create = |name: &CStr| sys::create_file_as(directory.as_fd(), name, bits);
+                let made = Stager::new().stage(name, create)?;
+                let (made, _) = file.insert((Arc::new(made.0), made.1));
+                if let Some(there) = there {
+                    follow(&there, made)?;
                 }
                 Ok(Some(Sink::File(Arc::clone(made))))
             }
@@ -199,17 +206,9 @@ impl Place {
     }
 }
 
-/// Gives a new file its mode. Where the file system refuses modes, it stays its owner's.
-pub fn give_mode(file: BorrowedFd<'_>, mode: u32) -> sys::Result<()> {
-    match sys::set_mode(Node::Open(file), mode) {
-        Err(Errno::PERM | Errno::NOTSUP) => Ok(()),
-        set => set,
-    }
-}
-
 /// Gives a new file what the one has whose place it takes, as if that had been written into. What can't be had of it is
 /// told by nobody.
-fn follow(there: &OwnedFd, made: &OwnedFd) -> sys::Result<()> {
+pub fn follow(there: &OwnedFd, made: &OwnedFd) -> sys::Result<()> {
     let (old, new) = (sys::stat_fd(there.as_fd())?, sys::stat_fd(made.as_fd())?);
     // Writing takes set-id bits away.
     let old = Stat {
@@ -236,11 +235,20 @@ fn follow(there: &OwnedFd, made: &OwnedFd) -> sys::Result<()> {
 }
 
 impl Output {
-    /// Begins; what has the final name stays until the end. Waits for the reader of a FIFO. `mode`: permission bits of a
-    /// file in the end, where none has its name.
-    pub fn create(path: &[u8], mode: u32, desk: &Arc<Desk>) -> Result<Self, Refusal> {
+    /// Begins; what has the final name stays until the end. Waits for the reader of a FIFO. A new file has the mode that
+    /// any program's has there.
+    pub fn create(path: &[u8], desk: &Arc<Desk>) -> Result<Self, Refusal> {
+        Self::begin(path, PLAIN, desk)
+    }
+
+    /// The same; nobody else may read a new file.
+    pub fn create_private(path: &[u8], desk: &Arc<Desk>) -> Result<Self, Refusal> {
+        Self::begin(path, 0o600, desk)
+    }
+
+    fn begin(path: &[u8], bits: u32, desk: &Arc<Desk>) -> Result<Self, Refusal> {
         let begin = || {
-            let mut place = Place::find(path, mode, desk)?;
+            let mut place = Place::find(path, bits, desk)?;
             // Whether a file can be made is told now, not when the work is done.
             let probed = place.sink().map(drop);
             place.clear()?;
@@ -400,7 +408,7 @@ mod tests {
     fn output(scratch: &tempfile::TempDir) -> (Output, std::path::PathBuf) {
         let path = scratch.path().join("file");
         let desk = Arc::new(Desk::new(1));
-        (Output::create(path.as_os_str().as_bytes(), 0o644, &desk).unwrap(), path)
+        (Output::create(path.as_os_str().as_bytes(), &desk).unwrap(), path)
     }
 
     #[test]

@@ -149,8 +149,6 @@ pub struct Checked {
     pub filter: Selection,
     /// How many workers it has.
     pub staff: Staff,
-    /// Permission bits of the file of differences.
-    pub mode: u32,
 }
 
 impl Checked {

@@ -46,7 +46,7 @@ impl Manifest {
     /// Looks whether it can be written. In a directory that this copy makes nobody can tell before.
     pub fn begin(to: &ManifestTo, rules: &Rules, desk: &Arc<Desk>) -> Result<Self, Refusal> {
         let making = Making::new(to.format, &to.algorithms)?;
-        let output = match Output::create(&to.path, rules.manifest_mode, desk) {
+        let output = match Output::create(&to.path, desk) {
             Ok(output) => Some(output),
             Err(_) if is_to_come(to, rules) => None,
             Err(refusal) => return Err(refusal),
@@ -121,12 +121,12 @@ impl Manifest {
 
     /// The copy is over: writes the manifest, unless that was interrupted. False: it is not there, or not whole, and that was
     /// said.
-    pub fn finish(self, rules: &Rules, desk: &Arc<Desk>, interrupted: bool) -> bool {
+    pub fn finish(self, desk: &Arc<Desk>, interrupted: bool) -> bool {
         let to = &self.to;
         let output = self.output.lock().unwrap_or_else(PoisonError::into_inner).take();
         let output = match output {
             None if interrupted => return false,
-            None => Self::late(to, rules, desk),
+            None => Self::late(to, desk),
             Some(output) => Ok(output),
         };
         match output.and_then(|output| self.write(desk, output, interrupted)) {
@@ -140,7 +140,7 @@ impl Manifest {
     }
 
     /// In a directory that this copy has made.
-    fn late(to: &ManifestTo, rules: &Rules, desk: &Arc<Desk>) -> Result<Output, Refusal> {
+    fn late(to: &ManifestTo, desk: &Arc<Desk>) -> Result<Output, Refusal> {
         let (directory, name) = split(&to.path);
         let look = || {
             let at = open_directory_path(directory, Follow::Yes)?;
@@ -152,7 +152,7 @@ impl Manifest {
                 "{path}: the copy has brought something of that name"
             )));
         }
-        Output::create(&to.path, rules.manifest_mode, desk)
+        Output::create(&to.path, desk)
     }
 
     /// False: it was stopped.

@@ -363,8 +363,6 @@ pub struct Rules {
     pub keep_replaced: Option<Keep>,
     /// Which files become archives on their way, and how.
     pub packing: Option<Packed>,
-    /// Permission bits of a manifest.
-    pub manifest_mode: u32,
     /// Inode and size of placed files, and where they go.
     pub placed: HashMap<(u64, u64), Placement>,
 }
@@ -501,7 +499,6 @@ impl CopyOptions {
             processors: process.processors.clamp(1, MAX_JOBS),
             keep_replaced: keep.of_replaced(),
             packing,
-            manifest_mode: 0o666 & !process.umask,
             placed: self
                 .placement
                 .iter()

@@ -54,7 +54,7 @@ impl Lines {
     pub fn begin(place: &Place, (name, taken): (&[u8], Taken), desk: &Arc<Desk>) -> Result<Self, Fault> {
         match &place.depot {
             None => {
-                let output = Output::create(&join(&place.path, name), place.mode, desk);
+                let output = Output::create(&join(&place.path, name), desk);
                 Ok(Self::Here(output.map_err(|refusal| refused(&refusal))?))
             }
             Some(depot) => Ok(Self::Away(Away {

@@ -18,8 +18,6 @@ pub struct Place {
     pub depot: Option<Arc<dyn Depot>>,
     /// How they are compressed.
     pub codec: Option<Codec>,
-    /// Permission bits.
-    pub mode: u32,
     pub stager: Stager,
 }
 

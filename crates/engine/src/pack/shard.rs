@@ -16,7 +16,7 @@ use bulkhaul_sys::{self as sys, AsFd as _, Errno, Kind, OwnedFd};
 
 use super::lines::Lines;
 use super::place::Place;
-use crate::bytes::output::{give_mode, unnamed_file};
+use crate::bytes::output::{PLAIN, unnamed_file};
 use crate::bytes::proof::{forget, read_back};
 use crate::entry::{KINDS, Outcome, kind_index};
 use crate::error::{Cause, Fault, Operation, Side, Stopped};
@@ -110,7 +110,7 @@ impl Shard {
         let (file, staging) = if place.depot.is_some() {
             (unnamed_file(&place.directory).map_err(create)?, None)
         } else {
-            let make = |name: &std::ffi::CStr| sys::create_file(place.directory.as_fd(), name);
+            let make = |name: &std::ffi::CStr| sys::create_file_as(place.directory.as_fd(), name, PLAIN);
             let (file, staging) = place.stager.stage(&name, make).map_err(create)?;
             (file, Some(staging))
         };
@@ -254,7 +254,6 @@ impl Shard {
     /// What is on the medium is proved, and gets its name.
     fn appear(&self, staging: &Staging, counters: &Counters, desk: &Desk, buffer: &mut [u8]) -> Result<(), Stopped> {
         let file = self.file.as_fd();
-        give_mode(file, self.place.mode).map_err(|errno| fault(Operation::SetMode, errno))?;
         {
             let _syncing = desk.syncing();
             sys::sync_data(file).map_err(|errno| self.fault(Operation::Sync, errno, self.at))?;

@@ -101,7 +101,6 @@ pub struct Lists {
     /// The one list.
     one: Option<Output>,
     writer: Writer,
-    mode: u32,
     /// What an entry costs, in bytes.
     cost: u64,
     /// No list of another run is there any more.
@@ -132,16 +131,16 @@ impl Lists {
         desk: &Arc<Desk>,
         target: Target,
         replace: bool,
-        (writer, mode, cost): (Writer, u32, u64),
+        (writer, cost): (Writer, u64),
     ) -> Result<Self, Refusal> {
         let (mut place, mut one) = (None, None);
         match &target {
             Target::Nowhere => {}
-            Target::One(path) => one = Some(Output::create(path, mode, desk)?),
+            Target::One(path) => one = Some(Output::create(path, desk)?),
             Target::Template(template) => {
                 let failed = |errno| Refusal::List(format!("{}: {}", show(template), describe(errno)));
                 // Whether a file can be made there is told now.
-                Output::create(&named(template, 1), mode, desk)?.discard()?;
+                Output::create(&named(template, 1), desk)?.discard()?;
                 let found = Place::of(template).map_err(failed)?;
                 if let Some(old) = found.old().map_err(failed)?
                     && !replace
@@ -161,7 +160,6 @@ impl Lists {
             place,
             one,
             writer,
-            mode,
             cost,
             cleared: !replace,
             begun: 0,
@@ -197,7 +195,7 @@ impl Lists {
                 place.clear(&self.desk).map_err(failed)?;
                 self.cleared = true;
             }
-            output = Some(Output::create(&path, self.mode, &self.desk)?);
+            output = Some(Output::create(&path, &self.desk)?);
         }
         Ok(OpenPart { number, output, path })
     }

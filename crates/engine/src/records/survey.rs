@@ -38,8 +38,8 @@ pub struct Survey<'s> {
     pub spill_directory: Option<&'s [u8]>,
     /// Memory for sorting, in bytes.
     pub sort_memory: usize,
-    /// Where what is written goes, and its permission bits.
-    pub output: Option<(&'s [u8], u32)>,
+    /// Where what is written goes.
+    pub output: Option<&'s [u8]>,
     /// Bytes of a file that are read at most.
     pub read_at_most: u64,
 }
@@ -57,7 +57,7 @@ impl Survey<'_> {
         let crew = self.staff.crew(&media(self.roots), most);
         desk.staff(crew.active());
         let mut output = match self.output {
-            Some((path, mode)) => Some(Output::create(path, mode, desk)?),
+            Some(path) => Some(Output::create(path, desk)?),
             None => None,
         };
         let look = look(output.as_ref())?;

@@ -440,18 +440,13 @@ impl Deed<'_> {
             });
         }
         let modes = (to.mode_of(given), kept.and_then(|kept| kept.mode));
-        if let (Some((wanted, asked)), Some(kept)) = modes
+        if let (Some(wanted), Some(kept)) = modes
             && kept & 0o777 != wanted
         {
-            let told = || {
+            self.desk.lose("mode", || {
                 let text = format!("the mode was not kept: {wanted:o} became {:o}", kept & 0o777);
                 (to.path(&there.key), text)
-            };
-            if asked {
-                self.desk.lose("mode", told);
-            } else {
-                self.desk.note("mode", told);
-            }
+            });
         }
     }
 

@@ -22,8 +22,6 @@ use percent_encoding::{NON_ALPHANUMERIC, percent_decode, percent_encode};
 use crate::store::Entry;
 
 const HEAD: &str = "bulkhaul sync state 1";
-/// Mode of a new state file, before the mask of the process.
-const MODE: u32 = 0o666;
 
 /// What both sides were.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -212,7 +210,7 @@ impl State {
             return Ok(());
         }
         let (mut known, _) = self.known()?;
-        let mut output = Output::create(&self.path, MODE & !bulkhaul_engine::job::process::umask(), desk)?;
+        let mut output = Output::create(&self.path, desk)?;
         output.write(format!("{}\n", self.head).as_bytes())?;
         while let Some((key, remembered)) = known.take()? {
             if remembered.is_some() {
