@@ -13,6 +13,7 @@
 mod index;
 mod make;
 pub mod options;
+mod order;
 mod replace;
 mod visit;
 mod worker;
@@ -25,6 +26,7 @@ use bulkhaul_formats::lists::names::FileList;
 use bulkhaul_sys::{self as sys, AsFd as _, Follow, Kind, Way};
 
 use self::options::{CompressOptions, DecompressOptions, Deed, Rules};
+use self::order::Order;
 use self::worker::{Directory, Run};
 use crate::bytes::codec::Memory;
 use crate::bytes::stream::{Stream, name_of};
@@ -37,9 +39,11 @@ use crate::report::conversions::Conversions;
 use crate::report::{Durability, Report};
 use crate::tree::descriptors::{Budget, Slot};
 use crate::tree::in_use::InUse;
+use crate::tree::listing::Batch;
 use crate::tree::path::{c_string, open_directory_path, show, split, trim};
 use crate::tree::staging::Stager;
 use crate::walk::Walk;
+use crate::walk::arguments::Arguments;
 use crate::walk::node::{Node, Origin, Source, Sources};
 use crate::walk::scope::Scope;
 use crate::walk::scout::{Ahead, Begin, Scout, ToRead};
@@ -72,6 +76,7 @@ impl Work for Replacement {
         let rules = &*self.rules;
         let asked = &rules.asked;
         require_one(&rules.roots)?;
+        let arguments = Arc::new(Arguments::distinct(&rules.roots));
         let list = asked.files_from.as_ref();
         let list = list.map(|from| from.read(&rules.roots[0].path, desk).map(Arc::new));
         let list = list.transpose()?;
@@ -99,6 +104,8 @@ impl Work for Replacement {
             memory,
             stager: Stager::new(),
             in_use: InUse::of(&asked.in_use),
+            arguments: &arguments,
+            order: Order::default(),
             conversions: Conversions::default(),
             output,
             directories: (sets / crew.most()).max(1),
@@ -115,9 +122,9 @@ impl Work for Replacement {
         };
         let ordered =
             (asked.dry_run && asked.entry_events).then(|| Ordered::hold(desk, asked.spill_directory.as_deref()));
-        let scout = Scout::send(desk, self.ahead(list.as_ref()));
+        let scout = Scout::send(desk, self.ahead(list.as_ref(), &arguments));
         match &list {
-            None => walk.run_on(Start::Roots(&rules.roots), &schedule, &run),
+            None => walk.run_on(Start::Roots(arguments.roots()), &schedule, &run),
             Some(list) => {
                 let top = self.listed(list, &budget)?;
                 desk.counters[0].found(Kind::Directory);
@@ -126,6 +133,18 @@ impl Work for Replacement {
                 schedule.push(Task::List(Arc::new(top)));
                 walk.resume(&schedule, &run);
             }
+        }
+        loop {
+            let round = run.order.round();
+            if round.is_empty() {
+                break;
+            }
+            for (node, name) in round {
+                let mut batch = Batch::default();
+                batch.push(&name, Kind::File);
+                schedule.push(Task::Entries(node, 0, batch));
+            }
+            walk.resume(&schedule, &run);
         }
         drop(scout);
         desk.enter(Phase::Closing);
@@ -161,12 +180,12 @@ impl Replacement {
     }
 
     /// What it has to do with. Its time goes with the bytes that are read of files.
-    fn ahead(&self, list: Option<&Arc<FileList>>) -> Ahead {
+    fn ahead(&self, list: Option<&Arc<FileList>>, arguments: &Arc<Arguments>) -> Ahead {
         let roots = &self.rules.roots;
         Ahead {
             begin: match list {
                 Some(list) => Begin::Listed(roots[0].path.clone(), Arc::clone(list)),
-                None => Begin::Trees(roots.clone()),
+                None => Begin::Distinct(Arc::clone(arguments)),
             },
             filter: self.rules.asked.filter.clone(),
             boundary: self.boundary(),

@@ -84,7 +84,7 @@ pub enum Reason {
     Unchanged,
     /// An exclude rule names it. Excluded entries are not counted as found.
     Excluded,
-    /// A later source brings the same name, or the same directory.
+    /// Another source brings the same name, or the same directory.
     Overridden,
     /// It lies on another file system.
     OtherFileSystem,

@@ -13,6 +13,7 @@
 //! each worker, the names of subdirectories that wait, and the directories on the way down. Open directories have a budget;
 //! what lies above the current ones is closed and found again. Depth is neither stack nor path length.
 
+pub mod arguments;
 pub mod finder;
 pub mod named;
 pub mod names;

@@ -129,6 +129,16 @@ pub fn content_of(archive: &Path) -> Option<Vec<u8>> {
     output.status.success().then_some(output.stdout)
 }
 
+/// The same the other way round, by gzip.
+fn gzip(content: &[u8]) -> Vec<u8> {
+    let scratch = Scratch::new();
+    let file = scratch.at("content");
+    fs::write(&file, content).unwrap();
+    let output = Command::new("gzip").args(["-n", "-c"]).arg(&file).output().unwrap();
+    assert!(output.status.success());
+    output.stdout
+}
+
 /// Mode, owner, group, time, content, and attributes as getfattr prints them.
 type Facts = (u32, u32, u32, (i64, u32), Vec<u8>, String);
 
@@ -265,6 +275,116 @@ fn what_is_chosen_and_what_is_left_alone() {
     }));
     assert_eq!((done(&report), report.totals.reason_of(Reason::TooSmall)), (1, 1));
     assert!(content_of(&tree.at("random.tsv.gz")).unwrap() == content(3, 30));
+}
+
+/// Arguments below a directory, as they are.
+fn roots<T: AsRef<str>>(directory: &Path, paths: &[T]) -> Vec<Root> {
+    let root = |path: &T| Root {
+        path: format!("{}/{}", directory.to_str().unwrap(), path.as_ref()).into(),
+        follow: false,
+        contents: false,
+        pin: None,
+    };
+    paths.iter().map(root).collect()
+}
+
+#[test]
+fn what_several_arguments_name_is_done_once() {
+    // Each with the directories that are found below another argument, and left to the one that names them. A file may have
+    // gone before that.
+    let cases: [(&[&str], Option<u64>); 7] = [
+        (&["t", "t/d"], Some(1)),
+        (&["t/d/", "t"], Some(1)),
+        (&["t", "./t/.", "link/"], Some(0)),
+        (&["t", "t/d/f1.tsv", "link/d/f2.tsv", "link/d"], None),
+        (&["t/d/f1.tsv", "t", "t//d/./f1.tsv"], None),
+        (&["t", "link"], Some(0)),
+        (&["t/d/e", "t/d", "t"], Some(2)),
+    ];
+    for (arguments, twice) in cases {
+        let scratch = Scratch::new();
+        let tree = scratch.tree("t");
+        for number in 0..8 {
+            tree.file(format!("d/f{number}.tsv"), text(number, 20_000));
+            tree.file(format!("d/e/g{number}.tsv"), text(number, 20_000));
+        }
+        std::os::unix::fs::symlink("t", scratch.at("link")).unwrap();
+        let packed = complete(compress(tree.path(), |o| o.files.sources = roots(scratch.path(), arguments)));
+        let archive = |path: &&str| if is_a(path, "tsv") { format!("{path}.gz") } else { (*path).into() };
+        let archives: Vec<String> = arguments.iter().map(archive).collect();
+        let unpacked = complete(decompress(tree.path(), |o| {
+            o.files.sources = roots(scratch.path(), &archives);
+        }));
+        for report in [packed, unpacked] {
+            assert_eq!(done(&report), 16, "{arguments:?}");
+            if let Some(twice) = twice {
+                assert_eq!(report.totals.reason_of(Reason::Overridden), twice, "{arguments:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn of_archives_with_one_content_name_the_first_is_made_and_the_others_are_compared() {
+    const EACH: u8 = 40;
+    let pack = |tree: &Tree, name: &str, content: &[u8], format: Format| {
+        tree.file(name, content);
+        complete(compress(&tree.at(name), |o| (o.format, o.force) = (format, true)));
+    };
+    for by_name in [false, true] {
+        let scratch = Scratch::new();
+        let tree = scratch.tree("t");
+        for number in 0..EACH {
+            let (one, other) = (text(number, 3000), text(number + 100, 3000));
+            let (same, different) = (format!("same{number}"), format!("different{number}"));
+            for (name, second) in [(&same, &one), (&different, &other)] {
+                // What comes last by its name is there first.
+                pack(&tree, name, second, Format::Xz);
+                pack(&tree, name, &one, Format::Gzip);
+            }
+            // Only the second is whole.
+            let damaged = format!("damaged{number}");
+            pack(&tree, &damaged, &one, Format::Zstd);
+            tree.file(format!("{damaged}.gz"), b"\x1f\x8b\x08\x00 and no more");
+            // What has the name of the content is to become its own.
+            let double = format!("double{number}");
+            tree.file(format!("{double}.gz.gz"), gzip(&gzip(&one)));
+            tree.file(format!("{double}.gz"), gzip(&other));
+        }
+        let report = decompress(tree.path(), |o| {
+            if by_name {
+                o.files.sources = roots(tree.path(), &tree.names());
+            }
+        });
+        let each = u64::from(EACH);
+        assert_eq!(done(&report), 5 * each, "{report:#?}");
+        assert_eq!(report.totals.file_outcomes[Outcome::Removed as usize], each);
+        let of_kind = |kind: &str| report.failures.iter().filter(|f| f.kind == kind).count() as u64;
+        assert_eq!((of_kind("conflict"), of_kind("damaged")), (each, each), "{:?}", failures(&report));
+        for number in 0..EACH {
+            let (one, other) = (text(number, 3000), text(number + 100, 3000));
+            let read = |name: &str| tree.read(format!("{name}{number}"));
+            assert!(read("same") == one && read("different") == one && read("damaged") == one);
+            assert!(read("double") == other);
+            assert_eq!(content_of(&tree.at(format!("double{number}.gz"))), Some(one.clone()));
+            assert_eq!(content_of(&tree.at(format!("different{number}.xz"))), Some(other));
+        }
+        assert_eq!(tree.names().len(), 7 * usize::from(EACH), "{:?}", tree.names());
+    }
+}
+
+#[test]
+fn what_was_made_is_not_taken_for_an_archive_that_was_there() {
+    const FILES: usize = 1500;
+    let scratch = Scratch::new();
+    let tree = scratch.tree("t");
+    let double = gzip(&gzip(&text(1, 300)));
+    for number in 0..FILES {
+        tree.file(format!("{number}.gz.gz"), &double);
+    }
+    let report = complete(decompress(tree.path(), |_| ()));
+    assert_eq!(done(&report), FILES as u64);
+    assert!(tree.names().iter().all(|name| is_a(name, "gz")));
 }
 
 #[test]

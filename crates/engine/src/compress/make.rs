@@ -39,6 +39,8 @@ const ITS_OWNERS: u32 = 0o600;
 /// How far a file has come.
 #[allow(clippy::large_enum_variant, reason = "as a rule it is the large one")]
 pub enum Step {
+    /// Its turn comes when others are done.
+    Waits,
     /// Nothing is left to do.
     Done(Done),
     /// Something is written, and to be proved.

@@ -2,7 +2,6 @@
 //!
 //! Comes in: options; goes out: [`Rules`], which are trusted after.
 
-use std::collections::HashSet;
 use std::ffi::{CStr, CString};
 
 use bulkhaul_formats::codec::names::{self, Extensions};
@@ -12,7 +11,7 @@ use crate::error::Refusal;
 use crate::job::process::Process;
 use crate::job::resources::{Resources, Staff};
 use crate::tree::keep::{Keep, Reach};
-use crate::tree::path::{self, show, trim};
+use crate::tree::path::{self, show};
 use crate::tree::selection::{self, Selection};
 use crate::walk::names::FilesFrom;
 use crate::walk::start::{Root, check_roots};
@@ -252,10 +251,7 @@ impl Files {
         if self.sources.is_empty() {
             return Err(Refusal::Usage("no file is given".into()));
         }
-        let mut roots = check_roots(&self.sources)?;
-        // The same argument twice is one.
-        let mut seen = HashSet::new();
-        roots.retain(|root| seen.insert(trim(&root.path).to_vec()));
+        let roots = check_roots(&self.sources)?;
         if let Some(from) = &self.files_from {
             path::check(&from.path)?;
             if self.sources.len() != 1 {

@@ -68,6 +68,7 @@ fn hold(run: &Run<'_>, hand: &mut Hand<'_>, place: &Place, step: Result<Step, St
             hand.named.push(named);
             return true;
         }
+        Ok(Step::Waits) => return false,
         Ok(Step::Done(done)) => Ok(done),
         Err(stopped) => Err(stopped),
     };
@@ -238,6 +239,9 @@ fn prove(run: &Run<'_>, hand: &mut Hand<'_>, written: &Made, forgotten: Option<u
     }
     // Before it has its name: who knows open files by their names (FUSE) knows it no more after that.
     let kept = sys::stat_fd(new.as_fd()).map_err(made(Operation::Stat))?;
+    if matches!(run.rules.deed, Deed::Unpack { .. }) {
+        run.order.makes(place);
+    }
     publish(run, hand, written, forgotten.is_some())?;
     Ok(Named {
         place: place.clone(),

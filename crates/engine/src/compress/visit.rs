@@ -55,6 +55,8 @@ impl<'r> Visitor for Run<'r> {
         // What was named is taken, whatever it is called.
         let reason = if self.in_use.has(entered.stat.id) || self.in_use.awaits(entered.parent.id(), entered.name) {
             Some(Reason::InUse)
+        } else if entered.root.is_none() && self.arguments.name_directory(entered.stat.id) {
+            Some(Reason::Overridden)
         } else if entered.root.is_none() && staging::parse(entered.name.to_bytes()).is_some() {
             Some(Reason::StagingName)
         } else {
@@ -88,7 +90,11 @@ impl<'r> Visitor for Run<'r> {
                 target: CString::default(),
                 extension: Vec::new(),
             };
-            if kind == Kind::File {
+            let twice = !node.holds_arguments() && self.arguments.name(node.id(), place.at.as_fd(), &place.name);
+            if twice {
+                let done = Done::skipped(Reason::Overridden, 0);
+                self.record(hand, &place, kind, Ok(done));
+            } else if kind == Kind::File {
                 let step = deal(self, hand, &mut place);
                 take(self, hand, &place, step);
             } else {
@@ -174,6 +180,14 @@ fn deal(run: &Run<'_>, hand: &mut Hand<'_>, place: &mut Place) -> Result<Step, S
         return skip(Reason::OtherSuffix, 0);
     };
     (place.target, place.extension) = (chosen.target, chosen.extension);
+    if matches!(run.rules.deed, Deed::Unpack { .. }) {
+        if run.order.made(place) {
+            return skip(Reason::InUse, 0);
+        }
+        if run.order.puts_off(place) {
+            return Ok(Step::Waits);
+        }
+    }
     let opened = sys::open_file(place.at.as_fd(), &place.name);
     let file = opened.map_err(|errno| match errno {
         // It was a file when it was listed.

@@ -15,6 +15,7 @@ use crate::bytes::ledger::Ledger;
 use crate::bytes::stream::Stream;
 use crate::bytes::transfer::BUFFER_BYTES;
 use crate::compress::options::{Deed, Rules};
+use crate::compress::order::Order;
 use crate::entry::{Changes, Outcome, Reason};
 use crate::error::{Failure, Fault, Side, Stopped};
 use crate::event::EntryEvent;
@@ -27,6 +28,7 @@ use crate::tree::in_use::InUse;
 use crate::tree::metadata::Scratch;
 use crate::tree::path::join;
 use crate::tree::staging::{Stager, Staging};
+use crate::walk::arguments::Arguments;
 use crate::walk::node::Node;
 use crate::walk::visitor::Task;
 
@@ -44,6 +46,10 @@ pub struct Run<'r> {
     pub stager: Stager,
     /// What the run itself uses.
     pub in_use: InUse,
+    /// What arguments name.
+    pub arguments: &'r Arguments,
+    /// Which archives wait for others.
+    pub order: Order,
     /// Sums by extension.
     pub conversions: Conversions,
     /// Where content goes instead of beside its archive.

@@ -8,7 +8,7 @@
 
 use std::ffi::{CStr, CString};
 use std::ops::Deref;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, Errno, Follow, Identity, OwnedFd, Stat};
@@ -211,6 +211,11 @@ impl<D> Node<D> {
             below: Mutex::default(),
             data,
         })
+    }
+
+    /// Some of its entries come later, as a batch of their own: it is not done before that is.
+    pub fn expects_entries(&self) {
+        self.own.fetch_add(1, Ordering::AcqRel);
     }
 
     /// The directory above it; for a root, the one that holds it.

@@ -26,6 +26,7 @@ use crate::tree::descriptors::Budget;
 use crate::tree::path::{c_string, join, open_directory_path};
 use crate::tree::selection::{Rules, Selection};
 use crate::walk::Walk;
+use crate::walk::arguments::Arguments;
 use crate::walk::node::{Entered, Node};
 use crate::walk::start::{Boundary, Root, Start};
 use crate::walk::visitor::{Entries, Missed, Next, Visitor};
@@ -45,10 +46,22 @@ const NICE: i32 = 19;
 pub enum Begin {
     /// With trees.
     Trees(Vec<Root>),
+    /// With trees that are walked once where one lies in another.
+    Distinct(Arc<Arguments>),
     /// With trees that go meanwhile: what went before the scout set out counts too.
     Going(Vec<Root>),
     /// With what a list names below the directory of this path.
     Listed(Vec<u8>, Arc<FileList>),
+}
+
+impl Begin {
+    fn roots(&self) -> &[Root] {
+        match self {
+            Self::Trees(roots) | Self::Going(roots) => roots,
+            Self::Distinct(arguments) => arguments.roots(),
+            Self::Listed(..) => &[],
+        }
+    }
 }
 
 /// What is ahead of an operation.
@@ -113,6 +126,10 @@ fn go(desk: &Desk, own: &Desk, ahead: &Ahead, ended: &Receiver<()>) {
     };
     let look = |sizes: bool, until: Option<Instant>| {
         let count = Count {
+            arguments: match &ahead.begin {
+                Begin::Distinct(arguments) => Some(arguments),
+                Begin::Trees(_) | Begin::Going(_) | Begin::Listed(..) => None,
+            },
             to_read: ahead.to_read.as_deref().filter(|_| sizes),
             entries: AtomicU64::new(0),
             files: AtomicU64::new(0),
@@ -122,7 +139,7 @@ fn go(desk: &Desk, own: &Desk, ahead: &Ahead, ended: &Receiver<()>) {
         let whole = match &ahead.begin {
             // Nothing to walk is nothing known.
             Begin::Trees(roots) if roots.is_empty() => false,
-            Begin::Trees(roots) | Begin::Going(roots) => {
+            Begin::Trees(_) | Begin::Distinct(_) | Begin::Going(_) => {
                 let goes = matches!(ahead.begin, Begin::Going(_));
                 let gone = || if goes { desk.progress().0 } else { 0 };
                 let before = gone();
@@ -134,7 +151,7 @@ fn go(desk: &Desk, own: &Desk, ahead: &Ahead, ended: &Receiver<()>) {
                     crew: &Crew::Fixed(1),
                     budget: &Arc::new(Budget::new(OPEN)),
                 }
-                .run(Start::Roots(roots), &count);
+                .run(Start::Roots(ahead.begin.roots()), &count);
                 // Of what goes meanwhile it has seen about half.
                 count
                     .entries
@@ -190,6 +207,8 @@ fn worth(desk: &Desk, entries: u64) -> Duration {
 
 /// Counts what there is.
 struct Count<'c> {
+    /// What is below none but itself.
+    arguments: Option<&'c Arguments>,
     /// `None`: sizes are not asked for.
     to_read: Option<&'c BytesToRead>,
     entries: AtomicU64,
@@ -205,9 +224,11 @@ impl Visitor for Count<'_> {
 
     fn worker(&self, _index: usize) {}
 
-    fn enter(&self, (): &mut (), _entered: &Entered<'_, ()>) -> Option<()> {
+    fn enter(&self, (): &mut (), entered: &Entered<'_, ()>) -> Option<()> {
         self.entries.fetch_add(1, Ordering::Relaxed);
-        Some(())
+        let named = |arguments: &Arguments| arguments.name_directory(entered.stat.id);
+        let elsewhere = entered.root.is_none() && self.arguments.is_some_and(named);
+        (!elsewhere).then_some(())
     }
 
     fn entries(&self, (): &mut (), at: BorrowedFd<'_>, entries: &mut Entries<'_, Self>) {

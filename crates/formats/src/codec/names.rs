@@ -62,6 +62,29 @@ pub fn content_of(name: &CStr) -> Option<CString> {
     Some(with(&name[..name.len() - end.len()], instead))
 }
 
+/// Names of archives that would have the same content as this one, and come before it.
+pub fn earlier_archives(name: &CStr) -> Vec<CString> {
+    let Some(content) = content_of(name) else {
+        return Vec::new();
+    };
+    let of_suffix = |(end, instead): &(&[u8], &[u8])| {
+        let stem = content.to_bytes().strip_suffix(*instead)?;
+        (!stem.is_empty()).then(|| with(stem, end))
+    };
+    let mut earlier: Vec<CString> = SUFFIXES.iter().filter_map(of_suffix).collect();
+    earlier.retain(|other| other.as_c_str() < name);
+    earlier
+}
+
+/// A name without all that archives end with.
+pub fn bare(name: &CStr) -> CString {
+    let mut bare = name.to_owned();
+    while let Some(content) = content_of(&bare) {
+        bare = content;
+    }
+    bare
+}
+
 /// Of what other program it is the archive, by its name, and what reads it.
 pub fn foreign(name: &CStr) -> Option<&'static str> {
     let (_, what) = FOREIGN.iter().find(|(end, _)| ends_with(name.to_bytes(), end))?;
@@ -139,6 +162,26 @@ mod tests {
         assert_eq!(indexed_by(&index_of(c"a.gz")), Some(c("a.gz")));
         assert_eq!(indexed_by(c".gzi"), None);
         assert!(foreign(c"a.BZ2").is_some() && foreign(c"a.Z").is_some() && foreign(c"a.gz").is_none());
+    }
+
+    #[test]
+    fn archives_of_one_content() {
+        let cases: [(&str, &[&str]); 8] = [
+            ("a.gz", &["a.bgz"]),
+            ("a.bgz", &[]),
+            ("a.zst", &["a.gz", "a.bgz", "a.xz"]),
+            ("a.tar.gz", &["a.tar.bgz"]),
+            ("a.tgz", &["a.tar.gz", "a.tar.bgz", "a.tar.xz", "a.tar.zst"]),
+            ("a.GZ", &[]),
+            (".tar.gz", &[".tar.bgz"]),
+            ("a.tsv", &[]),
+        ];
+        for (name, earlier) in cases {
+            assert_eq!(earlier_archives(&c(name)), earlier.iter().map(|e| c(e)).collect::<Vec<_>>(), "{name}");
+        }
+        for (name, without) in [("a.gz.xz", "a"), ("a.tgz", "a.tar"), ("a", "a"), (".gz.gz", ".gz")] {
+            assert_eq!(bare(&c(name)), c(without));
+        }
     }
 
     #[test]
