@@ -1632,4 +1632,13 @@ fn what_can_not_be_is_refused_before_any_work() {
     assert!(refused(&|o| (o.format, o.index) = (Format::Zstd, true)).contains("index"));
     assert!(refused(&|o| o.files.extensions = vec![b".".to_vec()]).contains("extensions"));
     assert!(refused(&|o| o.files.sources.clear()).contains("no file"));
+    // A bound that not one worker can keep is refused, with what is needed.
+    let of_memory = |format, level, bytes| {
+        refused(&|o| (o.format, o.level, o.files.memory) = (format, Some(level), Some(bytes)))
+    };
+    assert!(of_memory(Format::Xz, 9, 100 << 20).contains("866 MiB for xz at level 9"));
+    assert!(of_memory(Format::Bgzf, 6, 1 << 20).contains("memory"));
+    let mut enough = packing(Path::new("/nowhere"), |o| (o.format, o.level) = (Format::Xz, Some(9)));
+    enough.files.memory = Some(866 << 20);
+    assert!(compression(enough).is_ok());
 }

@@ -12,7 +12,7 @@ mod packing;
 mod unpacking;
 
 pub use blocks::{Blocks, Lead, Tools};
-pub use memory::Memory;
+pub use memory::{Memory, bound};
 pub use packing::{Packed, pack};
 pub use unpacking::{How, Target, Unpacked, has_same, has_units, unpack};
 

@@ -7,6 +7,7 @@ use std::ffi::{CStr, CString};
 use bulkhaul_formats::codec::names::{self, Extensions};
 use bulkhaul_formats::codec::{Codec, Format};
 
+use crate::bytes::codec::bound;
 use crate::error::Refusal;
 use crate::job::process::Process;
 use crate::job::resources::{Resources, Staff};
@@ -260,6 +261,12 @@ impl Files {
         }
         let extensions = Extensions::new(&self.extensions)
             .map_err(|wrong| Refusal::Usage(format!("extensions: '{}' is none", show(&wrong))))?;
+        let otherwise = process.memory / MEMORY_SHARE;
+        let memory = match &deed {
+            Deed::Pack { codec, .. } => bound(self.memory, otherwise, *codec)?,
+            // What an archive needs, it says itself.
+            Deed::Unpack { .. } | Deed::Test | Deed::Print(_) => self.memory.unwrap_or(otherwise),
+        };
         Ok(Rules {
             deed,
             roots,
@@ -268,7 +275,7 @@ impl Files {
             keep: self.metadata(process, true),
             keep_index: self.metadata(process, false),
             staff: Staff::of(self.jobs, process.processors)?,
-            memory: self.memory.unwrap_or(process.memory / MEMORY_SHARE),
+            memory,
             asked: self,
         })
     }

@@ -11,6 +11,7 @@ use bulkhaul_formats::codec::{Codec, Format as ArchiveFormat};
 use bulkhaul_formats::digest::{Algorithm, TAIL_BYTES};
 use bulkhaul_formats::manifest::Format;
 
+use crate::bytes::codec::bound;
 use crate::bytes::probe::tail;
 use crate::bytes::transfer::Sparse;
 use crate::error::Refusal;
@@ -153,7 +154,7 @@ impl Packing {
             index: self.index,
             replace: self.replace,
             verify_source: self.verify_source,
-            memory: self.memory.unwrap_or(process.memory / MEMORY_SHARE),
+            memory: bound(self.memory, process.memory / MEMORY_SHARE, codec)?,
         })
     }
 }

@@ -6,6 +6,9 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bulkhaul_formats::codec::Codec;
+
+use crate::error::Refusal;
 use crate::job::desk::Desk;
 
 /// Whoever waits looks this often whether the run was given up.
@@ -24,6 +27,19 @@ pub struct Memory {
 pub struct Grant {
     memory: Arc<Memory>,
     bytes: u64,
+}
+
+/// Bytes for a codec: as many as were asked for, else so many. A bound is refused that not one worker can keep: smaller
+/// blocks would be other archives.
+pub fn bound(asked: Option<u64>, otherwise: u64, codec: Codec) -> Result<u64, Refusal> {
+    match asked {
+        Some(asked) if asked < codec.memory() => {
+            let (format, level, needed) = (codec.format().name(), codec.level(), codec.memory().div_ceil(1 << 20));
+            let text = format!("memory: one worker takes {needed} MiB for {format} at level {level}, and less is given");
+            Err(Refusal::Usage(text))
+        }
+        asked => Ok(asked.unwrap_or(otherwise)),
+    }
 }
 
 impl Memory {
