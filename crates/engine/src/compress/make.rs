@@ -64,6 +64,8 @@ pub fn unchanged(file: &OwnedFd, stat: &Stat, operation: Operation) -> Result<()
     let now = sys::stat_fd(file.as_fd()).map_err(source(Operation::Stat))?;
     if now.is_same(stat) {
         Ok(())
+    } else if now.nlink == 0 {
+        Err(source(operation)(Errno::NOENT))
     } else {
         Err(Fault::changed(operation))
     }

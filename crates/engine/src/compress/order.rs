@@ -10,50 +10,54 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bulkhaul_formats::codec::names::{bare, content_of, earlier_archives};
-use bulkhaul_sys::{self as sys, AsFd as _, Follow, Identity};
+use bulkhaul_sys::{self as sys, BorrowedFd, Follow, Identity};
 
-use crate::compress::worker::{Directory, Place};
 use crate::walk::node::Node;
 
 /// Archives of a directory that are of one name but for what archives end with, by their own names.
-type Group = BTreeMap<CString, Arc<Node<Directory>>>;
+type Group<D> = BTreeMap<CString, Arc<Node<D>>>;
 
 /// Who waits for whom.
-#[derive(Default)]
-pub struct Order {
-    inner: Mutex<Inner>,
+pub struct Order<D> {
+    inner: Mutex<Inner<D>>,
     /// Nobody waits any more.
     over: AtomicBool,
 }
 
-#[derive(Default)]
-struct Inner {
-    waiting: HashMap<(Identity, CString), Group>,
+struct Inner<D> {
+    waiting: HashMap<(Identity, CString), Group<D>>,
     /// Archives that were made.
     made: HashSet<(Identity, CString)>,
 }
 
-impl Order {
-    /// Whether an archive has to wait; then its turn comes in [`Order::round`].
-    pub fn puts_off(&self, place: &Place) -> bool {
-        let is_there = |name: &CStr| sys::stat(place.at.as_fd(), name, Follow::No).is_ok();
+impl<D> Default for Order<D> {
+    fn default() -> Self {
+        let (waiting, made) = Default::default();
+        Self {
+            inner: Mutex::new(Inner { waiting, made }),
+            over: AtomicBool::new(false),
+        }
+    }
+}
+
+impl<D> Order<D> {
+    /// Whether an archive has to wait, whose content gets the name `target`; then its turn comes in [`Order::round`].
+    pub fn puts_off(&self, node: &Arc<Node<D>>, at: BorrowedFd<'_>, name: &CStr, target: &CStr) -> bool {
+        let is_there = |name: &CStr| sys::stat(at, name, Follow::No).is_ok();
         let waits = !self.over.load(Ordering::Relaxed)
-            && (earlier_archives(&place.name).iter().any(|name| is_there(name))
-                || content_of(&place.target).is_some() && is_there(&place.target));
+            && (earlier_archives(name).iter().any(|name| is_there(name))
+                || content_of(target).is_some() && is_there(target));
         if waits {
-            place.node.expects_entries();
+            node.expects_entries();
             let mut inner = self.inner();
-            let group = inner
-                .waiting
-                .entry((place.node.id(), bare(&place.name)))
-                .or_default();
-            group.insert(place.name.clone(), Arc::clone(&place.node));
+            let group = inner.waiting.entry((node.id(), bare(name))).or_default();
+            group.insert(name.to_owned(), Arc::clone(node));
         }
         waits
     }
 
     /// The walk is over: one archive of each group, whose turn it is; none when all had theirs.
-    pub fn round(&self) -> Vec<(Arc<Node<Directory>>, CString)> {
+    pub fn round(&self) -> Vec<(Arc<Node<D>>, CString)> {
         self.over.store(true, Ordering::Relaxed);
         let mut inner = self.inner();
         let round = inner.waiting.values_mut().filter_map(Group::pop_first);
@@ -62,20 +66,20 @@ impl Order {
         round
     }
 
-    /// A name is about to appear; the walk may come to it.
-    pub fn makes(&self, place: &Place) {
-        if content_of(&place.target).is_some() {
-            self.inner().made.insert((place.node.id(), place.target.clone()));
+    /// A name is about to appear in a directory; the walk may come to it.
+    pub fn makes(&self, directory: Identity, target: &CStr) {
+        if content_of(target).is_some() {
+            self.inner().made.insert((directory, target.to_owned()));
         }
     }
 
     /// Whether this run has made it.
-    pub fn made(&self, place: &Place) -> bool {
+    pub fn made(&self, directory: Identity, name: &CStr) -> bool {
         let inner = self.inner();
-        !inner.made.is_empty() && inner.made.contains(&(place.node.id(), place.name.clone()))
+        !inner.made.is_empty() && inner.made.contains(&(directory, name.to_owned()))
     }
 
-    fn inner(&self) -> MutexGuard<'_, Inner> {
+    fn inner(&self) -> MutexGuard<'_, Inner<D>> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -19,7 +19,7 @@ use crate::compress::index;
 use crate::compress::make::{MADE, Step, begin, discard, dress, give_up, made, source, unchanged};
 use crate::compress::options::Deed;
 use crate::compress::worker::{Done, Hand, Made, Named, Place, Run};
-use crate::entry::Outcome;
+use crate::entry::{Outcome, Reason};
 use crate::error::{Cause, Failure, Fault, Operation, Side, Stopped};
 use crate::tree::medium::is_original;
 use crate::tree::metadata::{Subject, put_right};
@@ -70,10 +70,32 @@ fn hold(run: &Run<'_>, hand: &mut Hand<'_>, place: &Place, step: Result<Step, St
         }
         Ok(Step::Waits) => return false,
         Ok(Step::Done(done)) => Ok(done),
+        Err(stopped) if is_replaced(place, &stopped) => {
+            run.desk.note(Reason::Vanished.text(), || {
+                let what = "it went meanwhile, and what was to be made of it is there: another run was quicker";
+                (place.path(Side::Source), what.to_owned())
+            });
+            Ok(Done::skipped(Reason::Vanished, 0))
+        }
         Err(stopped) => Err(stopped),
     };
     run.record(hand, place, Kind::File, end);
     false
+}
+
+/// Whether a file has gone, and something has the name that was to take its place: who puts that there has proved it, or
+/// somebody else has removed the file.
+fn is_replaced(place: &Place, stopped: &Stopped) -> bool {
+    let gone = matches!(
+        stopped,
+        Stopped::Fault(Fault {
+            side: Side::Source,
+            cause: Cause::Errno(Errno::NOENT),
+            ..
+        })
+    );
+    let there = || sys::stat(place.at.as_fd(), &place.target, Follow::No);
+    gone && !place.target.is_empty() && there().is_ok_and(|there| there.kind == Kind::File)
 }
 
 /// Ends the way of all files that wait.
@@ -240,7 +262,7 @@ fn prove(run: &Run<'_>, hand: &mut Hand<'_>, written: &Made, forgotten: Option<u
     // Before it has its name: who knows open files by their names (FUSE) knows it no more after that.
     let kept = sys::stat_fd(new.as_fd()).map_err(made(Operation::Stat))?;
     if matches!(run.rules.deed, Deed::Unpack { .. }) {
-        run.order.makes(place);
+        run.order.makes(place.node.id(), &place.target);
     }
     publish(run, hand, written, forgotten.is_some())?;
     Ok(Named {

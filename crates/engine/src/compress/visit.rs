@@ -151,11 +151,12 @@ fn leave_alone(run: &Run<'_>, place: &Place, kind: Kind) -> Done {
     let (reason, what) = match kind {
         Kind::Symlink => (
             Reason::Symlink,
-            "a symlink is left alone, and so is what it leads to, unless that is found by itself",
+            "a symlink is left alone, and so is what it leads to, unless that is found by itself, or named with a slash at its end",
         ),
         _ => (Reason::Special, "what is no regular file is left alone"),
     };
-    if run.rules.choose(&place.name, false).is_some() {
+    // What was named was meant, whatever it is called.
+    if place.node.holds_arguments() || run.rules.choose(&place.name, false).is_some() {
         run.desk
             .note(reason.text(), || (place.path(Side::Source), what.to_owned()));
     }
@@ -181,10 +182,10 @@ fn deal(run: &Run<'_>, hand: &mut Hand<'_>, place: &mut Place) -> Result<Step, S
     };
     (place.target, place.extension) = (chosen.target, chosen.extension);
     if matches!(run.rules.deed, Deed::Unpack { .. }) {
-        if run.order.made(place) {
+        if run.order.made(place.node.id(), &place.name) {
             return skip(Reason::InUse, 0);
         }
-        if run.order.puts_off(place) {
+        if run.order.puts_off(&place.node, place.at.as_fd(), &place.name, &place.target) {
             return Ok(Step::Waits);
         }
     }

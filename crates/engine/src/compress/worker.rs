@@ -49,7 +49,7 @@ pub struct Run<'r> {
     /// What arguments name.
     pub arguments: &'r Arguments,
     /// Which archives wait for others.
-    pub order: Order,
+    pub order: Order<Directory>,
     /// Sums by extension.
     pub conversions: Conversions,
     /// Where content goes instead of beside its archive.
