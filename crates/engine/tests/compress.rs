@@ -551,6 +551,53 @@ fn an_index_is_beside_its_archive() {
 }
 
 #[test]
+fn an_archive_that_was_there_gets_the_index_that_is_asked_for() {
+    let scratch = Scratch::new();
+    let tree = scratch.tree("t");
+    let content = text(1, 300_000);
+    let index = |o: &mut CompressOptions| o.index = true;
+    tree.file("a", &content).mode("a", 0o604);
+    complete(compress(tree.path(), |o| (o.index, o.files.keep) = (true, true)));
+    let whole = tree.read("a.gz.gzi");
+    for keep in [true, false] {
+        fs::remove_file(tree.at("a.gz.gzi")).unwrap();
+        let report = complete(compress(&tree.at("a"), |o| (o.index, o.files.keep) = (true, keep)));
+        assert_eq!((done(&report), tree.at("a").exists()), (0, keep));
+        assert!(tree.read("a.gz.gzi") == whole);
+        assert_eq!(fs::metadata(tree.at("a.gz.gzi")).unwrap().mode() & 0o7777, 0o604);
+        // It is there, and is what it would be.
+        tree.file("a", &content).mode("a", 0o604);
+        complete(compress(&tree.at("a"), |o| (o.index, o.files.keep) = (true, true)));
+    }
+    // Blocks of any length, as other programs make them.
+    let member = |bytes: &[u8]| {
+        let one = scratch.tree("one");
+        one.file("b", bytes);
+        complete(compress(&one.at("b"), |o| o.force = true));
+        let member = one.read("b.gz");
+        fs::remove_file(one.at("b.gz")).unwrap();
+        // Without the member of nothing that ends it.
+        member[..member.len() - 28].to_vec()
+    };
+    let parts = [&content[..1000], &content[1000..1001], &content[1001..40_000]];
+    let end = b"\x1f\x8b\x08\x04\0\0\0\0\0\xff\x06\0BC\x02\0\x1b\0\x03\0\0\0\0\0\0\0\0\0";
+    let members: Vec<Vec<u8>> = parts.map(member).to_vec();
+    tree.file("c", parts.concat()).file("c.gz", [members.concat().as_slice(), end].concat());
+    complete(compress(&tree.at("c"), index));
+    let entries = [members[0].len(), 1000, members[0].len() + members[1].len(), 1001];
+    let entries = entries.map(|number| (number as u64).to_le_bytes()).concat();
+    assert!(tree.read("c.gz.gzi") == [&2_u64.to_le_bytes(), entries.as_slice()].concat());
+    // What is no BGZF has none, and what has its name stays.
+    tree.file("d", &content).file("d.gz", gzip(&content));
+    let report = complete(compress(&tree.at("d"), index));
+    assert_eq!(report.notes.iter().map(|note| note.kind.as_str()).collect::<Vec<_>>(), ["index"]);
+    tree.file("a.gz.gzi", b"other");
+    assert_eq!(failures(&compress(&tree.at("a"), index)), ["conflict create - a.gz"]);
+    let left = ["a", "a.gz", "a.gz.gzi", "c.gz", "c.gz.gzi", "d.gz"];
+    assert_eq!(tree.names(), left);
+}
+
+#[test]
 fn as_many_workers_as_there_are_make_the_same_bytes() {
     let scratch = Scratch::new();
     let long = text(7, 9 << 20);

@@ -1,11 +1,12 @@
 //! The index of an archive, which goes with it.
 //!
-//! Comes in: an archive of BGZF, and what has the name of its index; goes out: whether it is that. Nothing is decompressed:
-//! each member says how long it is, and how long its content.
+//! Comes in: an archive of BGZF, and what has the name of its index, or is to get it; goes out: whether it is that, or it is
+//! written. Nothing is decompressed: each member says how long it is, and how long its content.
 
 use bulkhaul_formats::codec::{MEMBER_HEAD, member_bytes};
 use bulkhaul_sys::{self as sys, AsFd as _, OwnedFd};
 
+use crate::compress::make::MADE;
 use crate::error::{Fault, Operation, Side, Stopped};
 use crate::job::desk::Desk;
 
@@ -41,6 +42,42 @@ impl Place {
             content: self.content + content,
         }))
     }
+}
+
+/// Writes the index of an archive into a new file. False: the archive is no BGZF, and has none.
+pub fn write(archive: &OwnedFd, size: u64, into: &OwnedFd, desk: &Desk) -> Result<bool, Stopped> {
+    let of_archive = |errno| Fault::new(Operation::Read, MADE, errno);
+    let of_index = |errno| Fault::new(Operation::Write, MADE, errno);
+    let (mut place, mut number, mut offset) = (Place::default(), 0_u64, NUMBER_BYTES as u64);
+    let mut entries = Vec::with_capacity(usize::try_from(ENTRIES).unwrap_or(0) * ENTRY_BYTES);
+    let mut put = |entries: &mut Vec<u8>| {
+        sys::write_all_at(into.as_fd(), entries, offset).map_err(of_index)?;
+        offset += entries.len() as u64;
+        entries.clear();
+        Ok::<(), Fault>(())
+    };
+    while place.archive < size {
+        if desk.cancel.is_over() {
+            return Err(Stopped::Aborted);
+        }
+        let Some(next) = place.next(archive).map_err(of_archive)? else {
+            return Ok(false);
+        };
+        // The first one begins where the archive does, and that of nothing ends it.
+        let ends = next.archive >= size && next.content == place.content;
+        if place.archive > 0 && !ends {
+            entries.extend(place.archive.to_le_bytes());
+            entries.extend(place.content.to_le_bytes());
+            number += 1;
+            if number.is_multiple_of(ENTRIES) {
+                put(&mut entries)?;
+            }
+        }
+        place = next;
+    }
+    put(&mut entries)?;
+    sys::write_all_at(into.as_fd(), &number.to_le_bytes(), 0).map_err(of_index)?;
+    Ok(true)
 }
 
 /// Whether a file is the index of an archive.

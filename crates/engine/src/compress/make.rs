@@ -378,20 +378,24 @@ fn compare(
         return Err(conflict("its content is another, so both stay").into());
     }
     hand.counters.verified(existing.size, from_cache);
-    if asked.keep {
-        return Ok(Step::Done(Done::skipped(Reason::Unchanged, stat.size)));
-    }
-    let done = Done {
-        outcome: Outcome::Removed,
-        reason: None,
-        size: stat.size,
-        bytes: 0,
+    let done = if asked.keep {
+        Done::skipped(Reason::Unchanged, stat.size)
+    } else {
+        Done {
+            outcome: Outcome::Removed,
+            reason: None,
+            size: stat.size,
+            bytes: 0,
+        }
     };
-    if asked.dry_run {
+    let indexes = matches!(run.rules.deed, Deed::Pack { index: true, .. });
+    if asked.dry_run || asked.keep && !indexes {
         return Ok(Step::Done(done));
     }
-    // With other names it may be somebody else's too.
-    dress(run, hand, (file, stat), &there, existing.nlink < 2)?;
+    if !asked.keep {
+        // With other names it may be somebody else's too.
+        dress(run, hand, (file, stat), &there, existing.nlink < 2)?;
+    }
     let kept = sys::stat_fd(there.as_fd()).map_err(made(Operation::Stat))?;
     Ok(Step::Named(Named {
         place: place.clone(),

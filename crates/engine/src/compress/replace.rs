@@ -36,6 +36,8 @@ const SHARE: usize = 8;
 const FILE_SYSTEM_SYNC_FILES: usize = 16;
 /// Times that a file is read whose archive reads back differently.
 const ATTEMPTS: u32 = 2;
+/// Not the index of an archive.
+const OTHER_INDEX: &str = "what has the name of its index is another";
 /// Somebody else has made what has the name now.
 const TAKEN: &str = "something got its name meanwhile, so both stay";
 
@@ -120,7 +122,11 @@ fn flush(run: &Run<'_>, hand: &mut Hand<'_>) {
     }
     let synced = sync(run, &made, &named);
     for named in named {
-        let end = depart(run, &named, synced.contains(&named.kept.id.dev));
+        let synced = synced.contains(&named.kept.id.dev);
+        let end = match index_existing(run, hand, &named) {
+            Ok(indexed) => depart(run, &named, synced && !indexed),
+            Err(stopped) => Err(stopped),
+        };
         run.record(hand, &named.place, Kind::File, end);
     }
     let ahead = |made: &Made| {
@@ -325,6 +331,47 @@ fn dress_index(
     put_right(&run.rules.keep_index, stat, from, copy, Some(node), &mut hand.scratch).map(drop)
 }
 
+/// An archive that was there already gets the index that was asked for, if it has none. Whether it did.
+fn index_existing(run: &Run<'_>, hand: &mut Hand<'_>, named: &Named) -> Result<bool, Stopped> {
+    let Named { place, kept, .. } = named;
+    if named.ours || !matches!(run.rules.deed, Deed::Pack { index: true, .. }) {
+        return Ok(false);
+    }
+    let (at, name) = (place.at.as_fd(), index_of(&place.target));
+    let archive = sys::open_file(at, &place.target).map_err(made(Operation::Open))?;
+    let now = sys::stat_fd(archive.as_fd()).map_err(made(Operation::Stat))?;
+    if !now.is_same(kept) {
+        return Err(Fault::conflict(Operation::Verify, 0, "it changed after it was compared, so both stay").into());
+    }
+    match sys::open_file(at, &name) {
+        Ok(there) if index::is_of(&there, &archive, run.desk)? => return Ok(false),
+        Ok(_) => return Err(Fault::conflict(Operation::Create, 0, OTHER_INDEX).into()),
+        Err(Errno::NOENT) => {}
+        Err(errno) => return Err(made(Operation::Open)(errno).into()),
+    }
+    let create = |name: &CStr| sys::create_file(at, name);
+    let staged = run.stager.stage(&name, create);
+    let (new, staging) = staged.map_err(made(Operation::Create))?;
+    let written = index::write(&archive, now.size, &new, run.desk)
+        .and_then(|whole| sys::close(new).map_err(made(Operation::Write)).map(|()| whole).map_err(Into::into));
+    let published = written.and_then(|whole| {
+        if whole {
+            dress_index(run, hand, (&archive, &now), place, &staging)?;
+            return publish_index(run, hand, place, (&staging, &name), false);
+        }
+        run.desk.note("index", || {
+            let text = "an archive that was there already is no BGZF, so it gets no index";
+            (place.path(MADE), text.into())
+        });
+        discard(run, place, &staging);
+        Ok(false)
+    });
+    if published.is_err() {
+        discard(run, place, &staging);
+    }
+    published
+}
+
 /// Gives what is proved its name, its index first: whoever finds the archive finds that too. `synced`: what both hold is on
 /// the medium.
 fn publish(run: &Run<'_>, hand: &mut Hand<'_>, written: &Made, synced: bool) -> Result<(), Stopped> {
@@ -370,7 +417,7 @@ fn publish_index(
             let (one, other) = (file.as_fd(), there.as_fd());
             let same = probe::compare(one, other, Extent::All, 0, run.desk, &mut hand.buffer)?;
             if same != Likeness::Same {
-                return Err(Fault::conflict(Operation::Rename, 0, "what has the name of its index is another").into());
+                return Err(Fault::conflict(Operation::Rename, 0, OTHER_INDEX).into());
             }
             discard(run, place, staging);
             Ok(false)
