@@ -601,6 +601,46 @@ describe('what the original loses', () => {
     expect(facts()).toEqual(before);
   });
 
+  it.each([[[]], [['--stop-on-partial']]])(
+    'a sub-directory of the destination that is a link to a directory is followed, as by the original: %j',
+    async (more) => {
+      const { cwd, migrate, names, record } = tree({
+        ...FILES,
+        'other/keep': 'x',
+        'other/x.tsv.gz': gzipSync(`${TEXT}x`),
+      });
+      mkdirSync(join(cwd, 'd'));
+      symlinkSync('../other', join(cwd, 'd/sub1'));
+      for (const resume of [[], ['--resume']]) {
+        const { code, stderr } = await migrate('--verify', ...more, ...resume);
+        expect(code, stderr).toBe(0);
+        expect(readlinkSync(join(cwd, 'd/sub1'))).toBe('../other');
+        expect(names('other')).toEqual(['keep', 'plain.txt', 'x.tsv.gz']);
+        const { status, files } = record('s/sub1');
+        expect([status, files]).toMatchObject([
+          'completed',
+          [{ status: 'verified', source_path: join(cwd, 'd/sub1/x.tsv'), source_sha256: sha(`${TEXT}x`) }],
+        ]);
+      }
+      // Never into the source.
+      rmSync(join(cwd, 'd/sub1'));
+      symlinkSync('../s/sub2', join(cwd, 'd/sub1'));
+      const into = await migrate(...more);
+      expect([into.code, into.stderr]).toEqual([1, expect.stringContaining('is the source, or lies in it')]);
+      expect(names('s')).toEqual(
+        Object.keys(FILES)
+          .map((name) => name.slice(2))
+          .sort(),
+      );
+      // rsync would replace it.
+      rmSync(join(cwd, 'd/sub1'));
+      symlinkSync('../other', join(cwd, 'd/sub1'));
+      const real = await migrate('--copy-with', 'rsync');
+      expect([real.code, real.stderr]).toEqual([1, expect.stringContaining('is a link to a directory: rsync')]);
+      expect(readlinkSync(join(cwd, 'd/sub1'))).toBe('../other');
+    },
+  );
+
   it('names that look like errors are none', async () => {
     const { migrate, names, record } = tree({ 's/sub1/errors failed cannot.tsv': TEXT });
     expect((await migrate()).code).toBe(0);
@@ -711,14 +751,25 @@ describe('--copy-with rsync', () => {
     expect(names('f')).toEqual(['sub1/b.tsv.gz', 'sub1/plain']);
   });
 
-  it('a name that is not UTF-8 is a name like any other, but for a sub-directory, which is told', async () => {
+  it('a name that is not UTF-8 is a name like any other, of a sub-directory too', async () => {
     const { cwd, migrate } = tree({ 's/sub1/keep': 'x' });
     const at = (name: string) => Buffer.concat([Buffer.from(`${cwd}/`), Buffer.from(name, 'latin1')]);
     writeFileSync(at('s/sub1/\xfe.tsv'), TEXT);
     expect((await migrate(...RSYNC)).code).toBe(0);
     expect(gunzipSync(readFileSync(at('d/sub1/\xfe.tsv.gz'))).toString()).toBe(TEXT);
-    mkdirSync(at('s/\xff'));
-    expect(await migrate(...RSYNC)).toMatchObject({ code: 1, stderr: expect.stringContaining('is not UTF-8') });
+    // What its name has as a pattern is none, and nothing but it comes with it.
+    mkdirSync(at('s/#\xff*\n'));
+    mkdirSync(at('s/#\xff*\n/deep'));
+    writeFileSync(at('s/#\xff*\n/deep/y.tsv'), TEXT);
+    writeFileSync(at('s/#\xff*\n/z.tsv'), TEXT);
+    for (const more of [['--verify'], ['--verify', '--resume']]) {
+      const { code, stderr } = await migrate(...RSYNC, ...more);
+      expect(code, stderr).toBe(0);
+      expect(gunzipSync(readFileSync(at('d/#\xff*\n/deep/y.tsv.gz'))).toString()).toBe(TEXT);
+      expect(existsSync(at('d/#\xff*\n/z.tsv.gz'))).toBe(true);
+    }
+    const all = readdirSync(join(cwd, 'd'), { encoding: 'buffer' }).map((name) => name.toString('latin1'));
+    expect(all.filter((name) => !/^(\.?migration_|rsync_)/.test(name)).sort()).toEqual(['#\xff*\n', 'sub1']);
   });
 
   it('what rsync could not mind is refused', async () => {

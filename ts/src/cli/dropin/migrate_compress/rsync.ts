@@ -6,8 +6,10 @@
  * from its itemised lines, which are read as bytes: no name can look like an error. What rsync says is missing is tried once
  * more.
  */
+import { mkdtempSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { BulkhaulError } from '../../../error.js';
-import { isText } from '../../../names.js';
+import { isText, toBytes } from '../../../names.js';
 import type { Job } from '../../../ops/job.js';
 import { Crew } from '../../../ops/transfer/crew.js';
 import type { Command } from '../../../ops/transfer/program.js';
@@ -45,19 +47,21 @@ export class RsyncRun {
     readonly options: RsyncCopy,
     readonly tool: Tool,
     readonly crew: Crew,
+    readonly rule: string[],
   ) {}
 
   /** Throws what keeps rsync from it, before anything is read. */
   static async prepare(options: RsyncCopy): Promise<RsyncRun> {
-    const { source, dest, name = '', dryRun } = options;
-    const unfit = [source, dest, name, ...options.exclude].find((each) => !isText(each));
+    const { source, dest, dryRun } = options;
+    const unfit = [source, dest, ...options.exclude].find((each) => !isText(each));
     if (unfit !== undefined) throw new BulkhaulError('USAGE', `${unfit} is not UTF-8: rsync can't be given it`);
+    const rule = ruleOf(options);
     const run: { code(code: number | undefined): void } = { code: () => undefined };
     const tool: Tool = {
       ...RSYNC,
       // They come with what is in them.
       directoriesLast: false,
-      command: (pass) => commandOf(options, pass),
+      command: (pass) => commandOf(options, rule, pass),
       input: (list, what) => (what === 'trees' ? nothing() : RSYNC.input(list, what)),
       verdict: (code) => {
         run.code(code);
@@ -66,7 +70,7 @@ export class RsyncRun {
     };
     const here = { sourceHosts: [], destinationHosts: [], cloud: false, config: undefined };
     const crew = await Crew.muster({ source, destination: dest, tool, dryRun, ...here }, options.note);
-    const prepared = new RsyncRun(options, tool, crew);
+    const prepared = new RsyncRun(options, tool, crew, rule);
     run.code = (code) => {
       if (code !== 0) prepared.#code = code;
     };
@@ -82,7 +86,7 @@ export class RsyncRun {
   get command(): Command {
     const { list, dryRun } = this.options;
     const what = list === undefined ? 'trees' : 'entries';
-    return commandOf(this.options, { ...this.#ends, host: undefined, what, dryRun, every: false, limit: 0 });
+    return commandOf(this.options, this.rule, { ...this.#ends, host: undefined, what, dryRun, every: false, limit: 0 });
   }
 
   begin(entries: boolean): Job {
@@ -101,12 +105,16 @@ export class RsyncRun {
 async function* nothing(): AsyncGenerator<Buffer> {}
 
 /** The command of the original, with lines of a form that can be read whatever is in a name. */
-function commandOf({ name, whole, exclude }: RsyncCopy, { source, destination, what, dryRun, limit }: Pass): Command {
+function commandOf(
+  { exclude }: RsyncCopy,
+  rule: readonly string[],
+  { source, destination, what, dryRun, limit }: Pass,
+): Command {
   return [
     ...(['rsync', '-av', `--partial-dir=${PARTIALS}`, '--checksum', '--itemize-changes', '-s'] as const),
     ...itemising(dryRun),
     ...exclude.map((pattern) => `--exclude=${pattern}`),
-    ...(what === 'trees' ? only(name, whole) : ['--from0', '--files-from=-']),
+    ...(what === 'trees' ? rule : ['--from0', '--files-from=-']),
     ...(limit > 0 ? [`--bwlimit=${Math.max(1, Math.floor(limit / 1024))}`] : []),
     '--',
     `${source}/`,
@@ -114,8 +122,15 @@ function commandOf({ name, whole, exclude }: RsyncCopy, { source, destination, w
   ];
 }
 
-/** Rules by which nothing but a sub-directory is copied, or nothing but what is no directory. */
-function only(name: string | undefined, whole: boolean): string[] {
-  if (name !== undefined) return [`--include=/${name.replace(/[\\*?[]/g, '\\$&')}/***`, '--exclude=/*'];
-  return whole ? [] : ['--exclude=/*/'];
+/**
+ * Rules by which nothing but a sub-directory is copied, or nothing but what is no directory. No argument can have a name that is
+ * not UTF-8: the rule of one comes in a file.
+ */
+function ruleOf({ name, whole, scratch }: RsyncCopy): string[] {
+  if (name === undefined) return whole ? [] : ['--exclude=/*/'];
+  const rule = `/${name.replace(/[\\*?[]/g, '\\$&')}/***`;
+  if (isText(name)) return [`--include=${rule}`, '--exclude=/*'];
+  const file = join(mkdtempSync(join(scratch, 'rule-')), 'include');
+  writeFileSync(file, Buffer.concat([toBytes(rule), Buffer.of(0)]), { mode: 0o600 });
+  return ['--from0', `--include-from=${file}`, '--exclude=/*'];
 }

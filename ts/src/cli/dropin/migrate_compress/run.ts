@@ -76,6 +76,8 @@ interface Unit {
   readonly title: string;
   readonly source: string;
   readonly dest: string;
+  /** `dest` is a link to a directory, and stands for that: rsync follows it, whose arguments end with a slash. */
+  readonly linked?: boolean;
 }
 
 /** Runs a call. */
@@ -208,7 +210,11 @@ class Migration {
     const entries = readdirSync(toBytes(source), { withFileTypes: true, encoding: 'buffer' });
     const names = entries.filter((entry) => entry.isDirectory()).map(({ name }) => name);
     const units = names.sort(Buffer.compare).map(fromBytes);
-    return [root, ...units.map((name) => ({ name, title: name, source: `${source}/${name}`, dest: join(dest, name) }))];
+    const unit = (name: string): Unit => {
+      const there = join(dest, name);
+      return { name, title: name, source: `${source}/${name}`, dest: there, linked: leadsToDirectory(there) };
+    };
+    return [root, ...units.map(unit)];
   }
 
   /** One unit; whether it was interrupted. */
@@ -281,7 +287,7 @@ class Migration {
    * Throws `SAFETY` before anything is done with a unit: where its destination and the source overlap, the source would be
    * written into, or compressed; and of two directories that the destination takes for one the second does not come.
    */
-  #arrive({ name, dest }: Unit): void {
+  #arrive({ name, dest, linked }: Unit): void {
     // Of the root alone nothing below its files is touched.
     const all = name !== undefined || this.call.values.process_root;
     const below = liesIn(dest, this.#source);
@@ -289,6 +295,10 @@ class Migration {
       const what = below ? 'is the source, or lies in it' : 'holds the source';
       const why = 'nothing is copied into it, nor compressed there';
       throw new BulkhaulError('SAFETY', `the destination ${dest} ${what} (${this.#source}): ${why}`);
+    }
+    if (linked && this.call.copyWith === 'rsync') {
+      const why = 'rsync would replace it, or not go through it; without --copy-with it is followed';
+      throw new BulkhaulError('SAFETY', `the destination ${dest} is a link to a directory: ${why}`);
     }
     if (name === undefined) return;
     const spelling = name.normalize('NFC').toLowerCase();
@@ -378,6 +388,7 @@ class Migration {
       const begin = (): Job =>
         copyMapped({
           ...this.#from(unit, unit.name !== undefined),
+          ...(unit.linked && path === undefined && { keepDirlinks: true }),
           destinations: [{ path: path === undefined ? this.#dest : resolve(path), follow: true }],
           ...(format !== undefined && { packing: { format, replace: false } }),
           // Times say nothing, nor what else there is beside content.
@@ -450,6 +461,7 @@ class Migration {
     const begin = (): Job =>
       copyMapped({
         ...this.#from(unit, unit.name !== undefined && list === undefined),
+        ...(unit.linked && { keepDirlinks: true }),
         destinations: [{ path: this.#dest, follow: true }],
         ...(list !== undefined && { filesFrom: { path: list, nul: true } }),
         // What has the name of an archive and another content stays, and is told.
@@ -571,7 +583,7 @@ class Migration {
     const settings = this.#settings();
     const begin = (): Job =>
       compress({
-        sources: unit.dest,
+        sources: unit.name === undefined ? unit.dest : `${unit.dest}/`,
         exclude: this.#inDestination(unit),
         ...(only !== undefined && { filesFrom: { path: only, nul: true } }),
         ...compression,
@@ -612,11 +624,12 @@ class Migration {
     const wanted = call.compression.extensions.map((each) => `+ *.${any(literal(each.replace(/^\.+/, '')))}`);
     const settings = this.#settings();
     const digests = new Map<string, string>();
-    // A manifest names what it is of.
-    const above = dirname(unit.dest);
+    // A manifest names what it is of, unless that stands for what is in it.
+    const named = unit.name === undefined;
+    const above = named ? dirname(unit.dest) : unit.dest;
     const begin = (): Job =>
       manifest({
-        sources: unit.dest,
+        sources: named ? unit.dest : `${unit.dest}/`,
         exclude: [...this.#inDestination(unit), '+ */', ...wanted, '*'],
         algorithms: ['sha256'],
         entries: true,
@@ -791,6 +804,12 @@ class Files {
 }
 
 const sizeOf = (path: string) => statSync(toBytes(path), { throwIfNoEntry: false })?.size ?? 0;
+
+/** Whether a path is a link to a directory. */
+function leadsToDirectory(path: string): boolean {
+  const [link, there] = [lstatSync, statSync].map((look) => look(toBytes(path), { throwIfNoEntry: false }));
+  return link?.isSymbolicLink() === true && there?.isDirectory() === true;
+}
 
 /** Whether a path is a directory, or lies in it, by device and inode: links and mounts have other names for one. */
 function liesIn(path: string, directory: string): boolean {
