@@ -217,6 +217,32 @@ describe('decompress', () => {
     });
   });
 
+  it('reads what a link leads to, where it only reads; in place a link that is named is left alone, and told', async () => {
+    const { cwd, at, names } = tree();
+    symlinkSync('t', at('link'));
+    symlinkSync('a.tsv', at('t/l'));
+    const told = /^note \(symlink, 2x\): a symlink is left alone, .* or named with a slash at its end, first at /m;
+    for (const verb of ['compress', 'decompress']) {
+      const { code, stderr } = await run([verb, 'link', 't/l'], { cwd });
+      expect([code, stderr]).toEqual([0, expect.stringMatching(told)]);
+      expect(names()).toContain('a.tsv');
+    }
+    await run(['compress', '-q', 'link/'], { cwd });
+    symlinkSync('a.tsv.gz', at('t/l.gz'));
+    for (const [name, count] of [
+      ['link', '4 archives'],
+      ['t/l.gz', '1 archive'],
+    ] as const) {
+      const { code, stderr } = await run(['decompress', '-t', name], { cwd });
+      expect([code, stderr]).toEqual([0, expect.stringMatching(new RegExp(`^${count} whole \\(`))]);
+    }
+    truncateSync(at('t/a.tsv.gz'), 5000);
+    expect(await run(['decompress', '-t', 'link'], { cwd })).toMatchObject({
+      code: 1,
+      stderr: expect.stringMatching(/read link\/a\.tsv\.gz: damaged: /),
+    });
+  });
+
   it('names what it does not read', async () => {
     const { cwd, at } = tree();
     writeFileSync(at('t/old.bz2'), 'BZh9');

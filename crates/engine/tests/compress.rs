@@ -309,8 +309,16 @@ fn what_several_arguments_name_is_done_once() {
             tree.file(format!("d/e/g{number}.tsv"), text(number, 20_000));
         }
         std::os::unix::fs::symlink("t", scratch.at("link")).unwrap();
-        let packed = complete(compress(tree.path(), |o| o.files.sources = roots(scratch.path(), arguments)));
-        let archive = |path: &&str| if is_a(path, "tsv") { format!("{path}.gz") } else { (*path).into() };
+        let packed = complete(compress(tree.path(), |o| {
+            o.files.sources = roots(scratch.path(), arguments)
+        }));
+        let archive = |path: &&str| {
+            if is_a(path, "tsv") {
+                format!("{path}.gz")
+            } else {
+                (*path).into()
+            }
+        };
         let archives: Vec<String> = arguments.iter().map(archive).collect();
         let unpacked = complete(decompress(tree.path(), |o| {
             o.files.sources = roots(scratch.path(), &archives);
@@ -360,7 +368,12 @@ fn of_archives_with_one_content_name_the_first_is_made_and_the_others_are_compar
         assert_eq!(done(&report), 5 * each, "{report:#?}");
         assert_eq!(report.totals.file_outcomes[Outcome::Removed as usize], each);
         let of_kind = |kind: &str| report.failures.iter().filter(|f| f.kind == kind).count() as u64;
-        assert_eq!((of_kind("conflict"), of_kind("damaged")), (each, each), "{:?}", failures(&report));
+        assert_eq!(
+            (of_kind("conflict"), of_kind("damaged")),
+            (each, each),
+            "{:?}",
+            failures(&report)
+        );
         for number in 0..EACH {
             let (one, other) = (text(number, 3000), text(number + 100, 3000));
             let read = |name: &str| tree.read(format!("{name}{number}"));
@@ -582,7 +595,8 @@ fn an_archive_that_was_there_gets_the_index_that_is_asked_for() {
     let parts = [&content[..1000], &content[1000..1001], &content[1001..40_000]];
     let end = b"\x1f\x8b\x08\x04\0\0\0\0\0\xff\x06\0BC\x02\0\x1b\0\x03\0\0\0\0\0\0\0\0\0";
     let members: Vec<Vec<u8>> = parts.map(member).to_vec();
-    tree.file("c", parts.concat()).file("c.gz", [members.concat().as_slice(), end].concat());
+    tree.file("c", parts.concat())
+        .file("c.gz", [members.concat().as_slice(), end].concat());
     complete(compress(&tree.at("c"), index));
     let entries = [members[0].len(), 1000, members[0].len() + members[1].len(), 1001];
     let entries = entries.map(|number| (number as u64).to_le_bytes()).concat();
@@ -590,7 +604,10 @@ fn an_archive_that_was_there_gets_the_index_that_is_asked_for() {
     // What is no BGZF has none, and what has its name stays.
     tree.file("d", &content).file("d.gz", gzip(&content));
     let report = complete(compress(&tree.at("d"), index));
-    assert_eq!(report.notes.iter().map(|note| note.kind.as_str()).collect::<Vec<_>>(), ["index"]);
+    assert_eq!(
+        report.notes.iter().map(|note| note.kind.as_str()).collect::<Vec<_>>(),
+        ["index"]
+    );
     tree.file("a.gz.gzi", b"other");
     assert_eq!(failures(&compress(&tree.at("a"), index)), ["conflict create - a.gz"]);
     let left = ["a", "a.gz", "a.gz.gzi", "c.gz", "c.gz.gzi", "d.gz"];
@@ -1380,7 +1397,11 @@ fn what_another_run_has_done_meanwhile_is_no_failure() {
             count: 1,
             effect: Effect::Stop,
         }));
-        let direction = if words[2] == "pack" { Direction::Pack } else { Direction::Unpack };
+        let direction = if words[2] == "pack" {
+            Direction::Pack
+        } else {
+            Direction::Unpack
+        };
         let report = trial(direction).run(Path::new(&words[0])).unwrap();
         failpoint::disarm();
         let notes: Vec<_> = report.notes.iter().map(|note| note.kind.as_str()).collect();
@@ -1729,9 +1750,8 @@ fn what_can_not_be_is_refused_before_any_work() {
     assert!(refused(&|o| o.files.extensions = vec![b".".to_vec()]).contains("extensions"));
     assert!(refused(&|o| o.files.sources.clear()).contains("no file"));
     // A bound that not one worker can keep is refused, with what is needed.
-    let of_memory = |format, level, bytes| {
-        refused(&|o| (o.format, o.level, o.files.memory) = (format, Some(level), Some(bytes)))
-    };
+    let of_memory =
+        |format, level, bytes| refused(&|o| (o.format, o.level, o.files.memory) = (format, Some(level), Some(bytes)));
     assert!(of_memory(Format::Xz, 9, 100 << 20).contains("866 MiB for xz at level 9"));
     assert!(of_memory(Format::Bgzf, 6, 1 << 20).contains("memory"));
     let mut enough = packing(Path::new("/nowhere"), |o| (o.format, o.level) = (Format::Xz, Some(9)));

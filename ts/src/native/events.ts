@@ -57,7 +57,7 @@ export interface NativeEntryEvent {
   bytes: number;
   /** What differs between the two sides; empty where nothing does. */
   changes: Change[];
-  /** Why it was skipped: 'unchanged', 'excluded', 'overridden' (a later source brings the name), 'other-file-system', 'staging-name', 'destination' (it is the destination itself), 'same-file', 'directories-only', 'not-needed', 'not-empty' (a directory that was to be removed holds what stays), 'vanished' (somebody else removed it first), 'in-use' (a file of `inUse`), 'not-a-file' (no regular file, where a manifest has only those), 'not-listed' (no manifest names it, and that is no error), 'other-suffix' (its name does not end as was asked for), 'too-small', 'compressed' (already), 'not-smaller' (its archive would not be), 'several-names' (hard links), 'symlink'. Absent: it was not. */
+  /** Why it was skipped: 'unchanged', 'excluded', 'overridden' (another source brings the name), 'other-file-system', 'staging-name', 'destination' (it is the destination itself), 'same-file', 'directories-only', 'not-needed', 'not-empty' (a directory that was to be removed holds what stays), 'vanished' (somebody else removed it first, or put its archive there), 'in-use' (a file of `inUse`), 'not-a-file' (no regular file, where a manifest has only those), 'not-listed' (no manifest names it, and that is no error), 'other-suffix' (its name does not end as was asked for), 'too-small', 'compressed' (already), 'not-smaller' (its archive would not be), 'several-names' (hard links), 'symlink'. Absent: it was not. */
   reason?: string;
   /** Text of a symlink; path of the first link where the outcome is `linked`. Absent of anything else. */
   target?: PathBytes;

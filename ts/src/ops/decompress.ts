@@ -4,7 +4,7 @@
  * Comes in: paths and options; goes out: a running `Job`. It is the exact reverse of `compress`, metadata included: an
  * archive goes when its content was read back from the medium and is what was in it.
  */
-import { realpathSync } from 'node:fs';
+import { lstatSync, realpathSync, statSync } from 'node:fs';
 import { fromBytes } from '../names.js';
 import type { NativeFailure } from '../native/events.js';
 import type { NativeDecompressOptions } from '../native/options.js';
@@ -43,7 +43,7 @@ export function decompress(options: DecompressOptions): Job {
 export async function prepareDecompression(options: MappedFiles & Given<Own>): Promise<Prepared> {
   const { output, test, sparse, ...rest } = options;
   const journal = await journalFor('decompress', options);
-  const sources = output === undefined ? rest.sources : rest.sources.map(followed);
+  const sources = output === undefined && !test ? rest.sources : rest.sources.map(followed);
   const native: NativeDecompressOptions = {
     files: nativeFiles({ ...rest, sources }, journal?.files),
     ...(test !== undefined && { test }),
@@ -68,8 +68,10 @@ function writtenTo(output: Buffer) {
 /** Where a link leads: what is only read may be reached through one. What can't be told is left to who reads it. */
 function followed<Source extends MappedFiles['sources'][number]>(source: Source): Source {
   try {
-    const real = realpathSync(pathBytes(pathText(source.path, 'a path')), { encoding: 'buffer' });
-    return { ...source, path: fromBytes(real) };
+    const path = pathBytes(pathText(source.path, 'a path'));
+    if (!lstatSync(path).isSymbolicLink()) return source;
+    if (statSync(path).isDirectory()) return { ...source, follow: true };
+    return { ...source, path: fromBytes(realpathSync(path, { encoding: 'buffer' })) };
   } catch {
     return source;
   }

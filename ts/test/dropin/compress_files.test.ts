@@ -168,7 +168,8 @@ describe('the command line', () => {
   it('follows a root that is a link', async () => {
     const { cwd, names } = tree();
     symlinkSync('r', join(cwd, 'link'));
-    expect((await run(['compress_files', '-r', 'link', '--remove'], { cwd })).code).toBe(0);
+    const { code, stderr } = await run(['compress_files', '-r', 'link', '--remove'], { cwd });
+    expect([code, stderr]).toEqual([0, expect.stringMatching(/^OK {3}link\/a\.tsv -> link\/a\.tsv\.gz$/m)]);
     expect(names()).toEqual(['a.tsv.gz', 'c.txt', 'sub/b.clusters.gz']);
   });
 

@@ -352,8 +352,12 @@ fn index_existing(run: &Run<'_>, hand: &mut Hand<'_>, named: &Named) -> Result<b
     let create = |name: &CStr| sys::create_file(at, name);
     let staged = run.stager.stage(&name, create);
     let (new, staging) = staged.map_err(made(Operation::Create))?;
-    let written = index::write(&archive, now.size, &new, run.desk)
-        .and_then(|whole| sys::close(new).map_err(made(Operation::Write)).map(|()| whole).map_err(Into::into));
+    let written = index::write(&archive, now.size, &new, run.desk).and_then(|whole| {
+        sys::close(new)
+            .map_err(made(Operation::Write))
+            .map(|()| whole)
+            .map_err(Into::into)
+    });
     let published = written.and_then(|whole| {
         if whole {
             dress_index(run, hand, (&archive, &now), place, &staging)?;

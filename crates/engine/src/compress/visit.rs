@@ -185,7 +185,10 @@ fn deal(run: &Run<'_>, hand: &mut Hand<'_>, place: &mut Place) -> Result<Step, S
         if run.order.made(place.node.id(), &place.name) {
             return skip(Reason::InUse, 0);
         }
-        if run.order.puts_off(&place.node, place.at.as_fd(), &place.name, &place.target) {
+        if run
+            .order
+            .puts_off(&place.node, place.at.as_fd(), &place.name, &place.target)
+        {
             return Ok(Step::Waits);
         }
     }

@@ -177,7 +177,11 @@ mod tests {
             ("a.tsv", &[]),
         ];
         for (name, earlier) in cases {
-            assert_eq!(earlier_archives(&c(name)), earlier.iter().map(|e| c(e)).collect::<Vec<_>>(), "{name}");
+            assert_eq!(
+                earlier_archives(&c(name)),
+                earlier.iter().map(|e| c(e)).collect::<Vec<_>>(),
+                "{name}"
+            );
         }
         for (name, without) in [("a.gz.xz", "a"), ("a.tgz", "a.tar"), ("a", "a"), (".gz.gz", ".gz")] {
             assert_eq!(bare(&c(name)), c(without));

@@ -35,7 +35,8 @@ pub fn bound(asked: Option<u64>, otherwise: u64, codec: Codec) -> Result<u64, Re
     match asked {
         Some(asked) if asked < codec.memory() => {
             let (format, level, needed) = (codec.format().name(), codec.level(), codec.memory().div_ceil(1 << 20));
-            let text = format!("memory: one worker takes {needed} MiB for {format} at level {level}, and less is given");
+            let text =
+                format!("memory: one worker takes {needed} MiB for {format} at level {level}, and less is given");
             Err(Refusal::Usage(text))
         }
         asked => Ok(asked.unwrap_or(otherwise)),

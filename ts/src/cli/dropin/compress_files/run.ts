@@ -4,10 +4,10 @@
  * Comes in: the call; goes out: the exit code: 0, 1 where a file is not compressed that was meant, 2 where there is no such
  * directory, 130. The lines (`OK`, `SKIP`, `WARN`, `ERROR`) go to standard error, as the original's do.
  */
-import { lstatSync, realpathSync, statSync } from 'node:fs';
+import { lstatSync, statSync } from 'node:fs';
 import { BulkhaulError } from '../../../error.js';
 import type { EntryEvent, Event } from '../../../events.js';
-import { display, fromBytes, toBytes } from '../../../names.js';
+import { display, toBytes } from '../../../names.js';
 import type { Job } from '../../../ops/job.js';
 import { conversionSummary, failureText } from '../../../report/summary.js';
 import { ExitCode, sentenceOf } from '../../../verdict.js';
@@ -79,10 +79,9 @@ export async function run(call: CompressCall, streams: Context): Promise<number>
   }
 }
 
-/** A link that was named is followed. */
+/** A link that was named is followed, and its paths begin as it was named. */
 function rooted(root: string): string {
-  const path = toBytes(root);
-  return lstatSync(path).isSymbolicLink() ? fromBytes(realpathSync(path, { encoding: 'buffer' })) : root;
+  return lstatSync(toBytes(root)).isSymbolicLink() ? `${root}/` : root;
 }
 
 /** The line of the original for an event; none for what was not meant. */
