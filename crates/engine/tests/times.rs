@@ -8,7 +8,9 @@ use bulkhaul_engine::copy::options::CopyOptions;
 use bulkhaul_engine::entry::Outcome;
 use bulkhaul_engine::event::Event;
 use bulkhaul_sys::Kind;
+use bulkhaul_sys::failpoint::{self, Call, Effect, Plan};
 
+use crate::rig::fault::{again, order, say, with_stops};
 use crate::rig::{Copied, Scratch, Tree, content, contents, copy, modified, node, options, set_time, watch};
 
 const SEC: i64 = 1_700_000_001;
@@ -475,5 +477,41 @@ fn times_that_are_dropped_or_refused() {
         assert_eq!(told(&moved), Vec::<String>::new(), "{options}");
         assert!(moved.notes().contains(&"times"), "{options}");
         assert!(!source.path().exists(), "{options}");
+    }
+}
+
+#[test]
+fn a_directory_that_others_write_into_meanwhile_has_lost_nothing() {
+    const TEST: &str = "times::a_directory_that_others_write_into_meanwhile_has_lost_nothing";
+    if let Some(words) = order() {
+        failpoint::arm(Some(Plan {
+            call: Some(Call::StatFd),
+            nth: words[1].parse().unwrap(),
+            count: 1,
+            effect: Effect::Stop,
+        }));
+        let base = Path::new(&words[0]);
+        let mut options = options(&[contents(base.join("s"))], base.join("d"));
+        options.jobs = 1;
+        let report = engine::job(options).unwrap().run().unwrap();
+        failpoint::disarm();
+        return say(&format!("{} {:?}", report.is_complete(), report.notes));
+    }
+    let scratch = Scratch::new();
+    for nth in 0.. {
+        let base = scratch.tree(&nth.to_string());
+        base.file("s/a", "a").time("s", SEC, 5).dir("d");
+        let log = scratch.at("log");
+        let words = [base.path().display().to_string(), nth.to_string()];
+        let mut stops = 0;
+        let said = with_stops(again(TEST, &words, &log), &log, |_| {
+            stops += 1;
+            base.file("d/of another", "");
+        });
+        if stops == 0 {
+            assert!(nth > 3);
+            break;
+        }
+        assert!(said.contains("true "), "call {nth}: {said}");
     }
 }

@@ -50,14 +50,21 @@ pub fn set_times(
         return Ok(true);
     }
     let (Node::Open(fd) | Node::Path(fd)) = node;
-    let stored = sys::stat_fd(fd).map_err(|e| Fault::new(Operation::Stat, Side::Destination(index), e))?;
+    let look = || sys::stat_fd(fd).map_err(|e| Fault::new(Operation::Stat, Side::Destination(index), e));
+    let mut stored = look()?;
     let kept = if stored.mtime == source.mtime {
         Kept::UNKNOWN
     } else {
         let kept = learnt(worker, dir, index);
         if source.kind == Kind::Directory {
             // What was asked may have been made in this very directory.
+            let before = look()?;
             metadata::set_times(&run.rules.keep, source, node, index, &mut worker.scratch)?;
+            stored = look()?;
+            if kept.is_lost(source.mtime, stored.mtime) && stored.mtime != before.mtime {
+                // Neither what was set nor what was there: somebody else writes into it, and has it have the time of that.
+                return Ok(true);
+            }
         }
         kept
     };
