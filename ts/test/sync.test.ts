@@ -1216,7 +1216,7 @@ it.each(Object.entries(ARCHIVES))(
         's3://archive/pairs/second.jpg failed stat photos/missing.jpg: No such file or directory\n',
       'true the contents are the same\n',
       '1 2\n2 2\nchecked/a.jpg true undefined\nchecked/none.jpg false NO_SOURCE\n',
-      ...['true\n', 'true 1\n', '3 0\n', '3 true\n', place + place],
+      ...['true\n', 'true 1\n', '3 0 0\n', '3 true\n', place + place],
     ]);
     const all = ['a.jpg', 'b.tmp', 'cache/c.jpg'];
     const below = (prefix: string) =>
@@ -1417,6 +1417,31 @@ it('copies two paths as copy does', async () => {
   expect([ran.code, filesOf(there)], ran.stderr).toEqual([0, { a: '1', 'd/b': '2' }]);
   const wrong = await run(['sync', '--min-size', '1', source, there]);
   expect([wrong.code, wrong.stderr.includes('a URL')], wrong.stderr).toEqual([2, true]);
+});
+
+/** Runs a sync between two paths; answers what came, and what became of entries. */
+async function between(...args: string[]) {
+  const { code, stdout, stderr } = await run(['sync', '--json', ...args]);
+  const { outcomes, added, updated } = JSON.parse(stdout.trim().split('\n').at(-1) ?? '{}');
+  return { code, added, updated, removed: outcomes?.removed, ...(outcomes === undefined && { stderr }) };
+}
+
+it('tells what was new from what was there', async () => {
+  const server = await s3();
+  const source = tree({ a: '1', b: '2' });
+  server.put('p/a', 'other');
+  const told = async (...args: string[]) => {
+    const { stdout } = await sync(server, '--json', ...args, source, 's3://b/p');
+    const { added, updated, outcomes } = JSON.parse(stdout.trim().split('\n').at(-1) ?? '{}');
+    return [added, updated, outcomes.copied];
+  };
+  expect(await told('-n')).toEqual([1, 1, 2]);
+  expect(await told()).toEqual([1, 1, 2]);
+  expect(await told()).toEqual([0, 0, 0]);
+  const here = join(scratch(), 'here');
+  expect(await between(source, here)).toMatchObject({ added: 2, updated: 0 });
+  writeFileSync(join(source, 'a'), 'longer');
+  expect(await between(source, here)).toMatchObject({ added: 0, updated: 1 });
 });
 
 it('works with a server that somebody else wrote', async () => {

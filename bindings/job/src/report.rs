@@ -164,6 +164,8 @@ pub struct JsReport {
     pub slowest: Vec<JsSlow>,
     pub allocated_bytes: f64,
     pub copied_bytes: f64,
+    pub added: Option<f64>,
+    pub updated: Option<f64>,
     pub resumed_files: f64,
     pub resumed_bytes: f64,
     pub planned_bytes: f64,
@@ -239,6 +241,8 @@ pub fn snapshot(s: &Snapshot) -> JsSnapshot {
 /// A report into JavaScript's form.
 pub fn report(r: Report) -> JsReport {
     let t = &r.totals;
+    // Not all operations that copy tell both apart.
+    let told = t.added_files + t.updated_files == t.file_outcomes[Outcome::Copied as usize];
     let by_outcome = |counts: &[u64]| {
         Outcome::ALL
             .iter()
@@ -274,6 +278,8 @@ pub fn report(r: Report) -> JsReport {
             .collect(),
         allocated_bytes: t.allocated_bytes as f64,
         copied_bytes: t.kept_bytes() as f64,
+        added: told.then_some(t.added_files as f64),
+        updated: told.then_some(t.updated_files as f64),
         resumed_files: t.resumed_files as f64,
         resumed_bytes: t.resumed_bytes as f64,
         planned_bytes: t.planned_bytes as f64,

@@ -649,6 +649,7 @@ impl Run<'_> {
                 self.remember(&task.source.key, now.as_ref());
                 let size = task.source.size;
                 counters.outcome(Kind::File, Outcome::Copied, None, size);
+                counters.brought(changes.contains(Changes::NEW));
                 self.tell(&task, Outcome::Copied, None, (changes, size));
             }
             Ok(Done::Made) => {

@@ -310,6 +310,10 @@ export interface NativeReport {
   files: Record<Outcome, number>;
   /** Directories by outcome. */
   directories: Record<Outcome, number>;
+  /** Files that were copied, and nothing had their names: with `updated` they are `files.copied`. Absent where that is not told apart: what several hosts or other programs copy, what is unpacked. */
+  added?: number;
+  /** Files that were copied, and something had their names. Absent like `added`. */
+  updated?: number;
   /** Why entries were skipped: reason -> count. */
   skipped: Record<string, number>;
   /** Bytes of the regular files found, by their sizes; of a run that was interrupted, as far as they are known. */

@@ -19,7 +19,7 @@ use crate::copy::dir::{Dir, Tries, Twinned as _};
 use crate::copy::entry::{Done, Finished, Names};
 use crate::copy::plan::IN_THE_WAY;
 use crate::copy::run::Run;
-use crate::entry::{Outcome, Reason};
+use crate::entry::{Changes, Outcome, Reason};
 use crate::error::{Cause, Failure, Fault, Side, Stopped};
 use crate::event::EntryEvent;
 use crate::records::entry;
@@ -105,6 +105,9 @@ impl<'r> Worker<'r> {
         match result {
             Ok(done) => {
                 self.counters.outcome(kind, done.outcome, done.reason, done.size);
+                if kind == Kind::File && done.outcome == Outcome::Copied {
+                    self.counters.brought(done.changes.contains(Changes::NEW));
+                }
                 if matches!(
                     done.outcome,
                     Outcome::Made | Outcome::Copied | Outcome::Linked | Outcome::Renamed

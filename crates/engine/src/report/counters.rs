@@ -46,6 +46,8 @@ pub struct Counters {
     planned_bytes: AtomicU64,
     planned_room: AtomicU64,
     planned_inodes: AtomicU64,
+    added_files: AtomicU64,
+    updated_files: AtomicU64,
     verified_files: AtomicU64,
     verified_bytes: AtomicU64,
     verified_from_cache: AtomicU64,
@@ -235,6 +237,11 @@ impl Counters {
         add(&self.planned_inodes, u64::from(new));
     }
 
+    /// A file was copied, or would be; `new`: nothing had its name.
+    pub fn brought(&self, new: bool) {
+        add(if new { &self.added_files } else { &self.updated_files }, 1);
+    }
+
     /// An entry arrived, and a move may take it out of the source.
     pub fn leaves(&self) {
         add(&self.leaving, 1);
@@ -394,6 +401,10 @@ pub struct Totals {
     pub planned_room: u64,
     /// New entries, apart from directories and hard links, that a dry run would make.
     pub planned_inodes: u64,
+    /// Files that a copy or a sync brought, and nothing had their names.
+    pub added_files: u64,
+    /// Files that a copy or a sync brought, and something had their names.
+    pub updated_files: u64,
     /// Files that were read back and match.
     pub verified_files: u64,
     /// Their bytes.
@@ -444,6 +455,8 @@ impl Totals {
             sum.planned_bytes += c.planned_bytes.load(Relaxed);
             sum.planned_room += c.planned_room.load(Relaxed);
             sum.planned_inodes += c.planned_inodes.load(Relaxed);
+            sum.added_files += c.added_files.load(Relaxed);
+            sum.updated_files += c.updated_files.load(Relaxed);
             sum.verified_files += c.verified_files.load(Relaxed);
             sum.verified_bytes += c.verified_bytes.load(Relaxed);
             sum.verified_from_cache += c.verified_from_cache.load(Relaxed);

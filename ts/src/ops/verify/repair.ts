@@ -182,7 +182,7 @@ export class RepairingJob implements NativeJob {
   }
 
   /** What the verification found, and what became of it. */
-  #report(found: NativeReport, repair: Repair): NativeReport {
+  #report({ added: _, updated: __, ...found }: NativeReport, repair: Repair): NativeReport {
     const report: NativeReport = {
       ...found,
       outcomes: { ...found.outcomes },
