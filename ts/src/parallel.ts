@@ -157,8 +157,6 @@ export async function withRetry<Value>(
 const LASTING = [TypeError, RangeError, ReferenceError, SyntaxError];
 /** Kinds of failures that another time may be none: what was overloaded or broke off, changed meanwhile, or came otherwise. */
 const PASSING: readonly string[] = ['unavailable', 'vanished', 'changed', 'mismatch', 'damaged', 'stalled'];
-/** What a server was too busy to say, or that it said nothing, as whoever asked for a whole place has it in words. */
-const NO_ANSWER = /: (?:HTTP error: (?!.*certificate)|(?:408|429|50[0234]) )/;
 
 function mayHelp(error: unknown): boolean {
   if (!(error instanceof BulkhaulError)) return !LASTING.some((kind) => error instanceof kind);
@@ -173,7 +171,7 @@ function mayHelp(error: unknown): boolean {
       return report !== undefined && PASSING.some((kind) => (report.failureKinds[kind] ?? 0) > 0);
     case 'NO_SOURCE':
     case 'NO_DESTINATION':
-      return NO_ANSWER.test(error.message);
+      return kind !== undefined && PASSING.includes(kind);
     default:
       return false;
   }

@@ -726,6 +726,8 @@ describe('calls', () => {
       () => files.rm('p'),
       () => syncDir({ source: join(here, 'none'), destination: 's3://b/q', ...options }).orThrow(),
       () => syncDir({ source: 's3://b/none', destination: here, ...options }).orThrow(),
+      // Words in a name are no answer of a server.
+      () => syncDir({ source: join(here, 'none: 503 SlowDown'), destination: 's3://b/q', ...options }).orThrow(),
     ]) {
       expect([String(call), await attempts(call)]).toEqual([String(call), 1]);
     }

@@ -31,13 +31,16 @@ use report::{JsReport, JsSnapshot};
 /// Made on the JavaScript thread when a promise settles.
 type Resolver<T> = Box<dyn FnOnce(Env) -> Result<T> + Send>;
 
-/// An error that carries its stable code as `code`.
+/// An error that carries its stable code as `code`, and where it may pass as `kind` what failures are called that do.
 pub fn refused(env: Env, refusal: &Refusal) -> Error {
     let (code, message) = (refusal.code(), refusal.to_string());
     let with_code = env
         .create_error(Error::new(Status::GenericFailure, message.clone()))
         .and_then(|mut error: Object<'_>| {
             error.set("code", code)?;
+            if let Some(kind) = refusal.kind() {
+                error.set("kind", kind)?;
+            }
             Ok(Error::from(error.to_unknown()))
         });
     with_code.unwrap_or_else(|_| Error::new(Status::GenericFailure, message))

@@ -35,6 +35,14 @@ pub enum Refusal {
     /// What was to be written is not there: an output file.
     #[error("{0}")]
     Output(String),
+    /// The place on this side is busy, or its answer broke off: another time it may be as it should.
+    #[error("{text}")]
+    Busy {
+        /// Which.
+        side: Side,
+        /// One sentence, with the place.
+        text: String,
+    },
     /// What any run needs is not there: room for temporary files, file descriptors, a server that answers (exit 2).
     #[error("{0}")]
     NoStart(String),
@@ -46,12 +54,26 @@ impl Refusal {
         match self {
             Self::Usage(_) => "USAGE",
             Self::Safety(_) => "SAFETY",
-            Self::NoSource(_) => "NO_SOURCE",
+            Self::NoSource(_) | Self::Busy { side: Side::Source, .. } => "NO_SOURCE",
             Self::List(_) => "LIST",
-            Self::NoDestination(_) => "NO_DESTINATION",
+            Self::NoDestination(_) | Self::Busy { .. } => "NO_DESTINATION",
             Self::NoSpace(_) => "NO_SPACE",
             Self::Output(_) => "OUTPUT",
             Self::NoStart(_) => "NO_START",
+        }
+    }
+
+    /// The kind of a failure for the same reason, where there is one.
+    pub fn kind(&self) -> Option<&'static str> {
+        matches!(self, Self::Busy { .. }).then_some("unavailable")
+    }
+
+    /// A place can't be used; `passes`: that may be otherwise another time.
+    pub fn of_place(side: Side, text: String, passes: bool) -> Self {
+        match side {
+            side if passes => Self::Busy { side, text },
+            Side::Source => Self::NoSource(text),
+            Side::Destination(_) => Self::NoDestination(text),
         }
     }
 }

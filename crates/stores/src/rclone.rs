@@ -509,8 +509,7 @@ impl Store for Rclone {
             match self.side {
                 // Nobody has said that it is missing.
                 Side::Source if !answered => Refusal::NoStart(text),
-                Side::Source => Refusal::NoSource(text),
-                Side::Destination(_) => Refusal::NoDestination(text),
+                side => Refusal::of_place(side, text, !answered),
             }
         };
         match self.gather(desk) {

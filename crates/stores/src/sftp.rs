@@ -549,11 +549,11 @@ impl Store for Sftp {
             show(&self.path(b"")),
             bulkhaul_engine::error::cause_of(&fault)
         );
+        let unanswered = matches!(fault.cause, Cause::Answered("unavailable", _));
         Err(match self.side {
             // Nobody has said that it is missing.
-            Side::Source if matches!(fault.cause, Cause::Answered("unavailable", _)) => Refusal::NoStart(why),
-            Side::Source => Refusal::NoSource(why),
-            Side::Destination(_) => Refusal::NoDestination(why),
+            Side::Source if unanswered => Refusal::NoStart(why),
+            side => Refusal::of_place(side, why, unanswered),
         })
     }
 

@@ -184,14 +184,17 @@ impl Shelf for Rack {
                 Ok(None) => return Ok(()),
                 Err(stopped) => {
                     let path = self.store.path(b"");
-                    let text = match stopped {
-                        Stopped::Fault(fault) => Failure::new(&fault, path, Kind::Directory, None).message,
-                        Stopped::Aborted => format!("{}: it was told to stop", String::from_utf8_lossy(&path)),
+                    let (text, passes) = match stopped {
+                        Stopped::Fault(fault) => {
+                            let failure = Failure::new(&fault, path, Kind::Directory, None);
+                            (failure.message, failure.kind == "unavailable")
+                        }
+                        Stopped::Aborted => {
+                            let text = format!("{}: it was told to stop", String::from_utf8_lossy(&path));
+                            (text, false)
+                        }
                     };
-                    return Err(match self.side {
-                        Side::Source => Refusal::NoSource(text),
-                        Side::Destination(_) => Refusal::NoDestination(text),
-                    });
+                    return Err(Refusal::of_place(self.side, text, passes));
                 }
             }
         }

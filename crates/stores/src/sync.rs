@@ -276,7 +276,7 @@ fn abort_stale(destination: &dyn Store, before: Time, dry_run: bool, desk: &Desk
         Ok(()) | Err(Stopped::Aborted) => Ok(()),
         Err(Stopped::Fault(fault)) => {
             let text = format!("abort-stale: {}", cause_of(&fault));
-            Err(Refusal::NoDestination(text))
+            Err(Refusal::of_place(fault.side, text, fault.kind() == "unavailable"))
         }
     }
 }

@@ -114,17 +114,18 @@ impl<'s> Pages<'s> {
     /// Has the first page: what is wrong with all of it is known before anything is begun. `path` is for words. A prefix below
     /// which nothing is can't be told from one that is not there.
     pub fn begun(mut self, path: &[u8]) -> Result<Self, Refusal> {
-        let (why, answered) = match self.turn() {
-            Err(Turned::Wrong(wrong)) => (wrong.to_string(), !wrong.unanswered()),
-            Ok(_) if self.is_nowhere() => ("nothing is there".to_owned(), true),
-            Ok(_) | Err(Turned::Stopped) => return Ok(self),
-        };
-        let text = format!("{}: {why}", String::from_utf8_lossy(path));
-        Err(match self.side {
+        let said = |why: &str| format!("{}: {why}", String::from_utf8_lossy(path));
+        Err(match self.turn() {
             // Nobody has said that it is missing.
-            Side::Source if !answered => Refusal::NoStart(text),
-            Side::Source => Refusal::NoSource(text),
-            Side::Destination(_) => Refusal::NoDestination(text),
+            Err(Turned::Wrong(wrong)) if self.side == Side::Source && wrong.unanswered() => {
+                Refusal::NoStart(said(&wrong.to_string()))
+            }
+            Err(Turned::Wrong(wrong)) => {
+                let passes = wrong.fate == Fate::Transient;
+                Refusal::of_place(self.side, said(&wrong.to_string()), passes)
+            }
+            Ok(_) if self.is_nowhere() => Refusal::NoSource(said("nothing is there")),
+            Ok(_) | Err(Turned::Stopped) => return Ok(self),
         })
     }
 
