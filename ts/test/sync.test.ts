@@ -1218,6 +1218,8 @@ it.each(Object.entries(ARCHIVES))(
       '1 2\n2 2\nchecked/a.jpg true undefined\nchecked/none.jpg false NO_SOURCE\n',
       ...['true\n', 'true 1\n', '3 0 0\n', '3 true\n', place + place],
     ]);
+    for (const there of ['recent', 'copied', 'nightly'])
+      expect([there, filesOf(join(cwd, there))]).toEqual([there, filesOf(join(cwd, 'photos'))]);
     const all = ['a.jpg', 'b.tmp', 'cache/c.jpg'];
     const below = (prefix: string) =>
       server.keys().flatMap((key) => (key.startsWith(prefix) ? [key.slice(prefix.length)] : []));
@@ -1415,7 +1417,7 @@ it('copies two paths as copy does', async () => {
   const there = join(scratch(), 'there');
   const ran = await run(['sync', '--delete', source, `file://${there}`]);
   expect([ran.code, filesOf(there)], ran.stderr).toEqual([0, { a: '1', 'd/b': '2' }]);
-  const wrong = await run(['sync', '--min-size', '1', source, there]);
+  const wrong = await run(['sync', '--header', 'Cache-Control: no-store', source, there]);
   expect([wrong.code, wrong.stderr.includes('a URL')], wrong.stderr).toEqual([2, true]);
 });
 
@@ -1425,6 +1427,82 @@ async function between(...args: string[]) {
   const { outcomes, added, updated } = JSON.parse(stdout.trim().split('\n').at(-1) ?? '{}');
   return { code, added, updated, removed: outcomes?.removed, ...(outcomes === undefined && { stderr }) };
 }
+
+it('chooses between two paths too, and brings what a copy would bring of a file', async () => {
+  const source = tree({ a: '1', big: '12345', 'd=1/b': '2', 'd=2/private/c': '3', 'empty/.x': '' });
+  unlinkSync(join(source, 'empty/.x'));
+  chmodSync(join(source, 'a'), 0o751);
+  chmodSync(join(source, 'd=2/private'), 0o700);
+  utimesSync(join(source, 'big'), 1_700_000_000, 1_700_000_000);
+  symlinkSync('a', join(source, 'link'));
+  // Blocks of zeros take no room.
+  writeFileSync(join(source, 'holes'), Buffer.alloc(MIB));
+  const there = scratch();
+  const to = (name: string) => join(there, name);
+  expect(await between('--newer-than', '2023-01-01', '--max-size', '9', source, to('new'))).toMatchObject({ added: 2 });
+  expect(Object.keys(filesOf(to('new')))).toEqual(['big']);
+  expect(await between('--partition', 'd>=2', source, to('some'))).toMatchObject({ code: 0, added: 1 });
+  expect([filesOf(to('some')), statSync(join(to('some'), 'd=2/private')).mode & 0o777]).toEqual([
+    { 'd=2/private/c': '3' },
+    0o700,
+  ]);
+  expect(await between('--min-size', '0', source, to('all'))).toMatchObject({ code: 0, added: 6, updated: 0 });
+  expect(filesOf(to('all'))).toEqual(filesOf(source));
+  expect([readlinkSync(join(to('all'), 'link')), statSync(join(to('all'), 'empty')).isDirectory()]).toEqual([
+    'a',
+    true,
+  ]);
+  const { mode, mtimeMs } = statSync(join(to('all'), 'a'));
+  expect([mode & 0o777, mtimeMs]).toEqual([0o751, 1_600_000_000_000]);
+  expect(statSync(join(to('all'), 'holes')).blocks).toBe(0);
+});
+
+it('remembers, keeps aside and heeds conflicts between two paths', async () => {
+  const source = tree({ a: '1', b: '2' });
+  const [there, old] = [scratch(), scratch()].map((each) => join(each, 'to')) as [string, string];
+  const state = join(scratch(), 'state');
+  const job = ['--state', state, '--delete', '--backup-dir', old, source, there];
+  expect(await between(...job)).toEqual({ code: 0, added: 2, updated: 0, removed: 0 });
+  expect(await between(...job)).toEqual({ code: 0, added: 0, updated: 0, removed: 0 });
+  // The same size and time: only what is remembered tells.
+  writeFileSync(join(there, 'a'), '9');
+  utimesSync(join(there, 'a'), 1_600_000_000, 1_600_000_001);
+  chmodSync(join(source, 'b'), 0o640);
+  writeFileSync(join(there, 'extra'), 'x');
+  expect(await between('--conflict', 'fail', ...job)).toMatchObject({ code: 23, updated: 0 });
+  expect(await between(...job)).toEqual({ code: 0, added: 0, updated: 1, removed: 1 });
+  expect([filesOf(there), filesOf(old)]).toEqual([
+    { a: '1', b: '2' },
+    { a: '9', extra: 'x' },
+  ]);
+});
+
+it('takes its own state file for no entry, on either side', async () => {
+  for (const side of ['source', 'there'] as const) {
+    const places = { source: tree({ a: '1' }), there: scratch() };
+    const state = join(places[side], 'state');
+    for (const added of [1, 0]) {
+      const ran = await between('--state', state, '--delete', places.source, places.there);
+      expect([side, ran]).toEqual([side, { code: 0, added, updated: 0, removed: 0 }]);
+    }
+    expect(Object.values(places).filter((place) => existsSync(join(place, 'state')))).toEqual([places[side]]);
+  }
+});
+
+it('refuses two paths that are one, or of which one is in the other, whatever they are called', async () => {
+  const source = tree({ a: '1', 'd/b': '2' });
+  const alias = join(scratch(), 'alias');
+  symlinkSync(source, alias);
+  for (const [from, to] of [
+    [source, alias],
+    [source, join(alias, 'd/e')],
+    [join(alias, 'd'), source],
+  ] as const) {
+    const ran = await run(['sync', '--min-size', '0', from, to]);
+    expect([ran.code, ran.stderr.includes('one is in the other')], ran.stderr).toEqual([3, true]);
+  }
+  expect(filesOf(source)).toEqual({ a: '1', 'd/b': '2' });
+});
 
 it('tells what was new from what was there', async () => {
   const server = await s3();

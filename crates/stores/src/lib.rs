@@ -25,6 +25,7 @@ pub mod digests;
 pub mod files;
 pub mod gathered;
 mod join;
+pub mod likeness;
 pub mod list;
 pub mod local;
 pub mod location;

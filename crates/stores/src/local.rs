@@ -7,11 +7,13 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{CStr, CString};
+use std::ops::Range;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use bulkhaul_engine::bytes::output::{PLAIN, follow};
+use bulkhaul_engine::bytes::transfer::stretches;
 use bulkhaul_engine::entry::{Outcome, Reason};
 use bulkhaul_engine::error::{Cause, Failure, Fault, Operation, Refusal, Side, Stopped, describe};
 use bulkhaul_engine::job::desk::Desk;
@@ -22,7 +24,7 @@ use bulkhaul_engine::records::gather::Gather;
 use bulkhaul_engine::records::record::Record;
 use bulkhaul_engine::records::sort::{SORT_BYTES, Sorted, Sorters};
 use bulkhaul_engine::tree::descriptors::Budget;
-use bulkhaul_engine::tree::metadata::is_refusal;
+use bulkhaul_engine::tree::metadata::{Shortfall, is_refusal};
 use bulkhaul_engine::tree::path::{c_string, join, open_beneath, open_directory_path, show, split};
 use bulkhaul_engine::tree::publish::publish;
 use bulkhaul_engine::tree::selection::Selection;
@@ -30,9 +32,10 @@ use bulkhaul_engine::tree::staging::{Owner, Stager, Staging, appear};
 use bulkhaul_engine::walk::Walk;
 use bulkhaul_engine::walk::start::{Boundary, Root, Start, require_one};
 use bulkhaul_engine::{Errno, Kind};
-use bulkhaul_sys::{self as sys, AsFd as _, Follow, Node, OwnedFd, Stat};
+use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, Follow, Node, OwnedFd, Stat};
 use bytes::Bytes;
 
+use crate::likeness::Likeness;
 use crate::session::Session;
 use crate::store::{Abilities, Entry, Facts, Gone, Listing, Part, Reading, Store, Sums, Told, Writing};
 
@@ -59,6 +62,8 @@ pub struct LocalOptions {
     pub clears: bool,
     /// Symlinks are carried.
     pub links: bool,
+    /// The tree of this machine that what comes from there is like, in owner, mode and attributes; none: it is like anything new.
+    pub like: Option<Vec<u8>>,
 }
 
 /// A directory.
@@ -69,6 +74,7 @@ pub struct Local {
     options: LocalOptions,
     selection: Selection,
     stager: Stager,
+    likeness: Option<Likeness>,
     root: OnceLock<Arc<OwnedFd>>,
 }
 
@@ -81,6 +87,7 @@ impl Local {
             path: path.to_vec(),
             side,
             selection: Selection::of(options.filter.as_ref())?,
+            likeness: options.like.as_deref().map(Likeness::of),
             options,
             stager: Stager::new(),
             root: OnceLock::new(),
@@ -155,9 +162,36 @@ impl Local {
         };
         let mut at = above;
         while let Some(name) = missing.pop() {
-            at = step(&at, name, true)?;
+            at = if missing.is_empty() {
+                self.step(&at, name, b"")?
+            } else {
+                step(&at, name, 0o777)?
+            };
         }
         Ok(())
+    }
+
+    /// A directory of this store, whose path is `path` and whose name in the one above is `name`: made where it is not there, like
+    /// the one that it stands for.
+    fn step(&self, at: &OwnedFd, name: &[u8], path: &[u8]) -> Result<OwnedFd, Errno> {
+        let opened = sys::open_directory(at.as_fd(), &c_string(name)?, Follow::No);
+        let (Err(Errno::NOENT), Some(likeness)) = (&opened, &self.likeness) else {
+            return match opened {
+                Err(Errno::NOENT) => step(at, name, 0o777),
+                opened => opened,
+            };
+        };
+        let Some(original) = likeness.directory(path) else {
+            return step(at, name, 0o777);
+        };
+        let made = step(at, name, 0o700)?;
+        likeness
+            .give(original.as_fd(), made.as_fd(), self.side)
+            .map_err(|fault| match fault.cause {
+                Cause::Errno(errno) => errno,
+                _ => Errno::IO,
+            })?;
+        Ok(made)
     }
 
     /// The directory that holds a key, and the name in it.
@@ -173,8 +207,10 @@ impl Local {
             return Ok((open_beneath(&root, directory, false).map_err(fault)?, name));
         }
         let mut at = sys::open_directory(root.as_fd(), c".", Follow::No).map_err(fault)?;
+        let mut end = 0;
         for part in directory.split(|byte| *byte == b'/').filter(|part| !part.is_empty()) {
-            at = step(&at, part, true).map_err(|errno| match errno {
+            end += part.len() + usize::from(end > 0);
+            at = self.step(&at, part, &directory[..end]).map_err(|errno| match errno {
                 Errno::NOTDIR | Errno::LOOP => self.conflict(
                     Operation::MakeDirectory,
                     "something that is no directory has the name of one above it",
@@ -249,11 +285,12 @@ fn unfit(key: &[u8]) -> Option<&'static str> {
     key.contains(&0).then_some("a local path has no NUL byte")
 }
 
-fn step(at: &OwnedFd, name: &[u8], make: bool) -> Result<OwnedFd, Errno> {
+/// A directory in another, made with this mode where it is not there.
+fn step(at: &OwnedFd, name: &[u8], mode: u32) -> Result<OwnedFd, Errno> {
     let name = c_string(name)?;
     match sys::open_directory(at.as_fd(), &name, Follow::No) {
-        Err(Errno::NOENT) if make => {
-            match sys::make_directory_as(at.as_fd(), &name, 0o777) {
+        Err(Errno::NOENT) => {
+            match sys::make_directory_as(at.as_fd(), &name, mode) {
                 // Another worker needs it too.
                 Ok(()) | Err(Errno::EXIST) => {}
                 Err(errno) => return Err(errno),
@@ -404,7 +441,8 @@ impl Store for Local {
     }
 
     fn identity(&self) -> Vec<u8> {
-        whole_path(&self.path).into_os_string().into_vec()
+        // The same whether it is there yet or not.
+        whole_path(&self.path).join("").into_os_string().into_vec()
     }
 
     fn admit(&self, key: &[u8], size: Option<u64>) -> Result<(), Fault> {
@@ -559,7 +597,7 @@ impl Store for Local {
         let (at, name) = self.holder(Operation::Create, key, true)?;
         let fault = |errno| self.fault(Operation::Create, errno);
         // Its mode may keep it from others.
-        let is_private = replaces || self.mode_of(facts).is_some();
+        let is_private = replaces || self.likeness.is_some() || self.mode_of(facts).is_some();
         let bits = if is_private { 0o600 } else { PLAIN };
         let create = |staged: &CStr| sys::create_file_as(at.as_fd(), staged, bits);
         let made = self.stager.stage(&name, create);
@@ -574,6 +612,7 @@ impl Store for Local {
             facts: facts.clone(),
             replaces,
             written: 0,
+            resembles: false,
         }))
     }
 
@@ -644,6 +683,10 @@ impl Reading for File<'_> {
         }))
     }
 
+    fn file(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.fd.as_fd())
+    }
+
     fn close(self: Box<Self>) -> Result<(), Stopped> {
         let now = sys::stat_fd(self.fd.as_fd()).map_err(|errno| self.store.fault(Operation::Stat, errno))?;
         if now.is_same(&self.stat) {
@@ -665,6 +708,8 @@ struct Staged<'s> {
     facts: Facts,
     replaces: bool,
     written: u64,
+    /// It has owner and mode already.
+    resembles: bool,
 }
 
 impl Staged<'_> {
@@ -684,7 +729,12 @@ impl Staged<'_> {
         }
         let options = &self.store.options;
         let node = Node::Open(self.file.as_fd());
+        if self.store.likeness.is_some() {
+            // It may end with blocks of zeros, which were not written.
+            sys::set_size(self.file.as_fd(), self.written).map_err(fault(Operation::Write))?;
+        }
         match self.store.mode_of(&self.facts) {
+            _ if self.resembles => {}
             Some(mode) => unless_refused(sys::set_mode(node, mode)).map_err(fault(Operation::SetMode))?,
             None if self.replaces => self.follow()?,
             None => {}
@@ -720,10 +770,28 @@ impl Staged<'_> {
 
 impl Writing for Staged<'_> {
     fn put(&mut self, part: Part) -> Result<(), Stopped> {
-        let written = sys::write_all_at(self.file.as_fd(), &part.bytes, self.written);
-        written.map_err(|errno| self.store.fault(Operation::Write, errno))?;
+        let whole = 0..part.bytes.len();
+        let pieces: Vec<Range<usize>> = if self.store.likeness.is_some() {
+            stretches(&part.bytes, self.written).collect()
+        } else {
+            vec![whole]
+        };
+        for piece in pieces {
+            let at = self.written + piece.start as u64;
+            let written = sys::write_all_at(self.file.as_fd(), &part.bytes[piece], at);
+            written.map_err(|errno| self.store.fault(Operation::Write, errno))?;
+        }
         self.written += part.bytes.len() as u64;
         Ok(())
+    }
+
+    fn resemble(&mut self, original: BorrowedFd<'_>) -> Result<Vec<Shortfall>, Stopped> {
+        let Some(likeness) = &self.store.likeness else {
+            return Ok(Vec::new());
+        };
+        likeness.give(original, self.file.as_fd(), self.store.side)?;
+        self.resembles = true;
+        Ok(likeness.shortfalls())
     }
 
     fn finish(self: Box<Self>, sums: &Sums) -> Result<Entry, Stopped> {
@@ -845,7 +913,8 @@ impl Writing for Made<'_> {
     fn finish(self: Box<Self>, _sums: &Sums) -> Result<Entry, Stopped> {
         let store = self.store;
         let (at, name) = store.holder(Operation::MakeDirectory, &self.key, true)?;
-        let made = step(&at, name.as_bytes(), true);
+        let path = self.key.strip_suffix(b"/").unwrap_or(&self.key);
+        let made = store.step(&at, name.as_bytes(), path);
         let made = made.map_err(|errno| match errno {
             Errno::NOTDIR | Errno::LOOP => {
                 store.conflict(Operation::MakeDirectory, "something that is no directory has its name")

@@ -157,6 +157,14 @@ impl Location {
         }
     }
 
+    /// The path, where it is one of this machine.
+    pub fn directory(&self) -> Option<&[u8]> {
+        match self {
+            Self::Local(path) => Some(path),
+            _ => None,
+        }
+    }
+
     /// The store at this place.
     pub fn open(
         &self,

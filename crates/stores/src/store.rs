@@ -8,8 +8,9 @@
 use bulkhaul_engine::Kind;
 use bulkhaul_engine::error::{Cause, Fault, Operation, Refusal, Side, Stopped};
 use bulkhaul_engine::job::desk::Desk;
+use bulkhaul_engine::tree::metadata::Shortfall;
 use bulkhaul_formats::digest::{Algorithm, Digest, Hashers};
-use bulkhaul_sys::Time;
+use bulkhaul_sys::{BorrowedFd, Time};
 use bytes::{Bytes, BytesMut};
 use crc_fast::{CrcAlgorithm, Digest as Crc};
 
@@ -129,6 +130,11 @@ pub trait Reading {
     /// The next part, `bytes` long but for the last; none at the end.
     fn next(&mut self, bytes: u64) -> Result<Option<Part>, Stopped>;
 
+    /// The file itself, where it is one of this machine.
+    fn file(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
     /// Whether it is still the entry that reading began with.
     fn close(self: Box<Self>) -> Result<(), Stopped>;
 }
@@ -146,6 +152,12 @@ pub trait Writing {
     /// Names of what is said of it ([`Facts::said`], [`Facts::untold`]) and can't be said there.
     fn unsaid(&self) -> Vec<String> {
         Vec::new()
+    }
+
+    /// After the last part: makes it like the file that it comes from, where both are of this machine and that is asked for;
+    /// answers what could not be kept.
+    fn resemble(&mut self, _original: BorrowedFd<'_>) -> Result<Vec<Shortfall>, Stopped> {
+        Ok(Vec::new())
     }
 
     /// Makes it appear, and answers it as the store has it now.

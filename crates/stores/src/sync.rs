@@ -12,6 +12,8 @@ pub mod options;
 mod plan;
 mod state;
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -39,7 +41,7 @@ use self::options::{Names, Proof, SyncOptions};
 use self::plan::Rules;
 use self::state::{Known, Remembered, State};
 use crate::join::{Broken, Join, Met};
-use crate::local::LocalOptions;
+use crate::local::{LocalOptions, whole_path};
 use crate::location::{Location, refuse_nested};
 use crate::session::{JOBS, Session};
 use crate::store::{Entry, Gone, Store, Told};
@@ -56,9 +58,6 @@ pub fn job(options: SyncOptions) -> Result<Job, Refusal> {
         Location::parse(&options.source)?,
         Location::parse(&options.destination)?,
     ];
-    if let ([Location::Local(_), Location::Local(_)], None) = (&places, &options.names) {
-        return Err(Refusal::Usage("both places are paths: copy does that".into()));
-    }
     places[1].says(&options.destination_config.headers)?;
     let backup = options.backup.as_deref().map(Location::parse).transpose()?;
     let [from, to] = [
@@ -114,12 +113,19 @@ impl Work for Sync {
             clears: !options.dry_run,
             links: options.links,
             one_file_system: false,
+            like: None,
+        };
+        // From one directory of this machine to another.
+        let like = |place: &Location| LocalOptions {
+            like: place.directory().map(<[u8]>::to_vec),
+            ..local.clone()
         };
         let [from, to] = &self.places;
         let source = from.open(&session, Side::Source, &options.source_config, &local)?;
-        let destination = to.open(&session, Side::Destination(0), &options.destination_config, &local)?;
+        let side = Side::Destination(0);
+        let destination = to.open(&session, side, &options.destination_config, &like(from))?;
         let backup = self.backup.as_ref();
-        let backup = backup.map(|place| place.open(&session, Side::Destination(0), &options.backup_config, &local));
+        let backup = backup.map(|place| place.open(&session, side, &options.backup_config, &like(to)));
         let backup = backup.transpose()?;
         let stores = Stores {
             source: &*source,
@@ -187,6 +193,7 @@ fn between(
         },
         desk,
         state: state.as_ref(),
+        own: own_keys(options, [source, destination]),
         blocked: Blocked::new(options.spill_directory.as_deref(), desk),
         broken: OnceLock::new(),
         partial: AtomicBool::new(false),
@@ -317,6 +324,18 @@ fn remembered(
     Ok((Some(state), Some(known)))
 }
 
+/// Keys that the state file would have.
+fn own_keys(options: &SyncOptions, stores: [&dyn Store; 2]) -> Vec<Vec<u8>> {
+    let Some(state) = options.state.as_deref().map(whole_path) else {
+        return Vec::new();
+    };
+    let roots = stores.map(Store::identity);
+    let keys = roots
+        .iter()
+        .filter_map(|root| state.strip_prefix(OsStr::from_bytes(root)).ok());
+    keys.map(|key| key.as_os_str().as_bytes().to_vec()).collect()
+}
+
 /// Where keys come from.
 enum Input<'l> {
     Listed(Box<Join<'l>>),
@@ -352,6 +371,8 @@ struct Run<'s> {
     deed: Deed<'s>,
     desk: &'s Arc<Desk>,
     state: Option<&'s State>,
+    /// What that file would be called if it were an entry of one of both sides: it is none.
+    own: Vec<Vec<u8>>,
     /// What waits until extra entries are gone.
     blocked: Blocked,
     /// Why nothing more is done: temporary files, the state file.
@@ -368,6 +389,9 @@ struct Run<'s> {
 impl Run<'_> {
     /// Whether rules exclude a key, or a directory above it, or it is in no partition that was asked for.
     fn is_excluded(&self, key: &[u8]) -> bool {
+        if self.own.iter().any(|own| own == key) {
+            return true;
+        }
         if self.partition.as_ref().is_some_and(|wanted| !wanted.hold(key)) {
             return true;
         }

@@ -593,7 +593,7 @@ export interface StoreRequests {
 }
 
 export interface NativeSyncOptions extends Resources, DeletionLimit {
-  /** `s3://BUCKET/PREFIX`, `file:///PATH` or a path: what is in it. One of the two places at least is a URL. */
+  /** `s3://BUCKET/PREFIX`, `file:///PATH` or a path: what is in it. */
   source: PathBytes;
   /** The same. */
   destination: PathBytes;
@@ -645,9 +645,9 @@ export interface NativeSyncOptions extends Resources, DeletionLimit {
   batchSize?: number;
   /** Seconds of a pause after each such batch. Default 0. */
   batchPause?: number;
-  /** Symlinks are carried: in a store as objects with `.rclonelink` behind their names. Default false: they are counted. */
+  /** Symlinks are carried: in a store as objects with `.rclonelink` behind their names. Default: `syncDir` carries them between two paths; else they are counted. */
   links?: boolean;
-  /** Empty directories are carried: in a store as empty objects with a slash behind their names. Default false: they are counted. */
+  /** Empty directories are carried: in a store as empty objects with a slash behind their names. Default: `syncDir` carries them between two paths; else they are counted. */
   markers?: boolean;
   /** A file in which is written down what both sides were; it belongs to these two places. Default: none. */
   state?: PathBytes;

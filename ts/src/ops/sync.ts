@@ -1,7 +1,8 @@
 /**
  * Sync: what changed is brought over, between object stores and this machine.
  *
- * Comes in: two places and options; goes out: a running `Job`. Where both places are paths it is the engine's own copy.
+ * Comes in: two places and options; goes out: a running `Job`. Where both places are paths it is the engine's own copy, if that
+ * does all that is asked for.
  */
 import { join } from 'node:path';
 import { BulkhaulError } from '../error.js';
@@ -171,11 +172,13 @@ const FILES_OPTIONS = record<SyncFilesOptions>(
   'destination',
 );
 
-/** Options that two paths have no use for: they are copied as `copy` does it. */
-const STORES_ONLY = [
+/** What the engine's own copy does not do: with one of these two paths are synced as stores are. */
+const SYNC_ONLY = [
   ...(['newerThan', 'olderThan', 'minSize', 'maxSize', 'partition'] as const),
-  ...(['backup', 'batchSize', 'batchPause', 'state', 'headers', 'requests', 'abortStale'] as const),
+  ...(['backup', 'batchSize', 'batchPause', 'state'] as const),
 ] as const;
+/** What no path has a use for. */
+const STORES_ONLY = ['headers', 'requests', 'abortStale'] as const;
 
 /**
  * Brings what changed in a directory or below a prefix over to another, new and updated entries, and with `removeExtra`
@@ -245,7 +248,8 @@ export async function prepareSync(options: SyncOptions & SyncFilesOptions): Prom
   const destination = placeText(options.destination, 'the destination');
   const { add, remove } = options;
   const named = add !== undefined || remove !== undefined;
-  if (isHere(source) && isHere(destination) && !named) return copied(options, source, destination);
+  const here = isHere(source) && isHere(destination);
+  if (here && !named && isCopy(options)) return copied(options, source, destination);
   const brought = (add ?? []).map(taken);
   await refuseTwo(placesOf(brought, source, destination));
   const { store = {}, environment, credentials } = options;
@@ -274,6 +278,8 @@ export async function prepareSync(options: SyncOptions & SyncFilesOptions): Prom
   } = options;
   const native: NativeSyncOptions = {
     ...rest,
+    // A directory has a place for both.
+    ...(here && !named && { links: options.links ?? true, markers: options.markers ?? true }),
     source: pathBytes(source),
     destination: pathBytes(destination),
     ...(sourceAccess && { sourceAccess }),
@@ -341,6 +347,12 @@ function located(options: SyncOptions, source: string, destination: string): Syn
   };
 }
 
+/** Whether the engine's own copy does all that is asked for. */
+function isCopy({ compare = 'mtime', conflict = 'source', ...options }: SyncOptions): boolean {
+  const plain = (compare === 'mtime' || compare === 'checksum') && conflict === 'source';
+  return plain && SYNC_ONLY.every((key) => options[key] === undefined);
+}
+
 /** Two paths: the engine's own copy. */
 async function copied(options: SyncOptions, source: string, destination: string): Promise<Prepared> {
   for (const key of STORES_ONLY) {
@@ -348,13 +360,7 @@ async function copied(options: SyncOptions, source: string, destination: string)
       throw new BulkhaulError('USAGE', `${key} is for places of which one is a URL; two paths are copied as by copy`);
     }
   }
-  const { compare = 'mtime', conflict = 'source', verify = 'size' } = options;
-  if ((compare !== 'mtime' && compare !== 'checksum') || conflict !== 'source') {
-    throw new BulkhaulError(
-      'USAGE',
-      'two paths are copied as by copy: compare is mtime or checksum, conflict is source',
-    );
-  }
+  const { compare = 'mtime', verify = 'size' } = options;
   const { jobs, limits, nice, ionice, dryRun, removeExtra, exclude, maxDelete, spillDirectory, entries, sync } =
     options;
   const plain = (place: string) => pathBytes(place.replace(/^file:(?:\/\/)?(?=\/)/i, ''));

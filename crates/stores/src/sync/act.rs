@@ -11,6 +11,7 @@ use bulkhaul_engine::entry::{Changes, Reason};
 use bulkhaul_engine::error::{Cause, Fault, Operation, Side, Stopped};
 use bulkhaul_engine::job::desk::Desk;
 use bulkhaul_engine::report::counters::Counters;
+use bulkhaul_engine::tree::metadata::Shortfall;
 use bulkhaul_engine::{Errno, Kind};
 use chrono::DateTime;
 
@@ -192,7 +193,8 @@ impl Deed<'_> {
         let Some(plain) = key.strip_suffix(LINK_SUFFIX).filter(|_| self.links) else {
             return Ok(());
         };
-        if self.destination.abilities().directories && self.source.stat(plain)?.is_some() {
+        let [theirs, ours] = [self.source, self.destination].map(|store| store.abilities().directories);
+        if ours && !theirs && self.source.stat(plain)?.is_some() {
             return Err(Fault::conflict(Operation::Create, 0, "a file has the name of this symlink").into());
         }
         Ok(())
@@ -412,6 +414,9 @@ impl Deed<'_> {
                 if !sums.fit(&known) {
                     return Err(damaged(Operation::Read, Side::Source).into());
                 }
+                if let Some(file) = reading.file() {
+                    self.tell_shortfalls(to, key, writing.resemble(file)?);
+                }
                 reading.close().map(|()| sums)
             });
         let sums = match pumped {
@@ -447,6 +452,17 @@ impl Deed<'_> {
                 let text = format!("the mode was not kept: {wanted:o} became {:o}", kept & 0o777);
                 (to.path(&there.key), text)
             });
+        }
+    }
+
+    fn tell_shortfalls(&self, to: &dyn Store, key: &[u8], shortfalls: Vec<Shortfall>) {
+        for short in shortfalls {
+            let first = || (to.path(key), short.message);
+            if short.lost {
+                self.desk.lose(&short.kind, first);
+            } else {
+                self.desk.note(&short.kind, first);
+            }
         }
     }
 

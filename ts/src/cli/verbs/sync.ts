@@ -22,7 +22,8 @@ export class SyncCommand extends StoreCommand {
     details: `
       Brings what is in SRC over to DEST: what DEST does not have, and what it has otherwise. A place is a path or
       \`s3://BUCKET/PREFIX\`, on AWS or any server that speaks as it does (\`--endpoint-url\`). Two paths are copied as by
-      \`copy SRC/ DEST\`. \`sftp://[USER@]HOST[:PORT]/PATH\` is a host that ssh reaches (\`/~/PATH\` from where a login
+      \`copy SRC/ DEST\`; with an option that \`copy\` does not know they are synced file by file, with symlinks and empty
+      directories. \`sftp://[USER@]HOST[:PORT]/PATH\` is a host that ssh reaches (\`/~/PATH\` from where a login
       begins). \`rclone:REMOTE:PATH\` is whatever the rclone that is installed reaches, which is slower: it is run for each
       entry. \`gs://BUCKET/PREFIX\` goes through Google's XML interface with HMAC keys (GS_ACCESS_KEY_ID,
       GS_SECRET_ACCESS_KEY), and is not tested against Google. \`az://CONTAINER/PREFIX\` is Azure or a server that speaks as it
