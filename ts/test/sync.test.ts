@@ -1412,6 +1412,20 @@ it('brings over and removes what is named, and lists nothing', async () => {
   expect([missing.code, server.keys.includes('p/other')], missing.stderr).toEqual([23, true]);
 });
 
+it('brings no name that leads out of its place, also where that is still to be made', async () => {
+  const server = await s3();
+  const [root, list] = [scratch(), join(scratch(), 'list')];
+  mkdirSync(join(root, 'in'));
+  writeFileSync(join(root, 'secret'), 'x');
+  server.put('secret', 'x');
+  writeFileSync(list, '../secret\n./a\n/etc/hostname\n');
+  for (const source of [join(root, 'in'), 's3://b/p']) {
+    const ran = await sync(server, '--files-from', list, source, join(root, 'new'));
+    expect([ran.code, ran.stderr.match(/^bulkhaul: stat /gm)?.length], ran.stderr).toEqual([23, 3]);
+    expect([existsSync(join(root, 'new')), readFileSync(join(root, 'secret'), 'utf8')]).toEqual([false, 'x']);
+  }
+});
+
 it('copies two paths as copy does', async () => {
   const source = tree({ a: '1', 'd/b': '2' });
   const there = join(scratch(), 'there');

@@ -4,7 +4,7 @@
  * Comes in: what a caller gave; goes out: checks of it, and access in the addon's form.
  */
 import { realpath } from 'node:fs/promises';
-import { basename, dirname } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { BulkhaulError } from '../error.js';
 import { fromBytes, type PathLike, toBytes } from '../names.js';
 import type { ObjectHeaders, StoreAccess, StoreRequests } from '../native/options.js';
@@ -85,12 +85,13 @@ export async function whereabouts(place: string, known = new Map<string, string>
   return above === '/' ? `/${name}` : `${above}/${name}`;
 }
 
-/** What a directory leads to; of one that is not there, as far as it is. */
+/** What a directory leads to; of one that is not there, as far as it is, and by its words from there. */
 async function led(path: string): Promise<string> {
   try {
     return fromBytes(await realpath(toBytes(path), 'buffer'));
   } catch {
-    return dirname(path) === path ? path : whereabouts(path);
+    const above = dirname(path);
+    return above === path ? path : join(await led(above), basename(path));
   }
 }
 
