@@ -515,6 +515,9 @@ impl Store for Local {
             None => self.holder(Operation::Stat, key, false).and_then(|(at, name)| {
                 let stat = sys::stat(at.as_fd(), &name, Follow::No);
                 let stat = stat.map_err(|errno| self.fault(Operation::Stat, errno))?;
+                if key.ends_with(b"/") && stat.kind != Kind::Directory {
+                    return Err(self.fault(Operation::Stat, Errno::NOTDIR));
+                }
                 Ok(of_stat(key.to_vec(), &stat))
             }),
         };
@@ -758,7 +761,13 @@ impl Staged<'_> {
                 Ok(()) => {}
                 // Nothing had it when it was looked at: another key may be this name here, by its case.
                 Err(Errno::EXIST) => {
-                    let what = "something has this name that was not there, or another key is the same name here";
+                    let there = sys::stat(self.at.as_fd(), &self.name, Follow::No);
+                    let is_link = there.is_ok_and(|there| there.kind == Kind::Symlink);
+                    let what = if is_link {
+                        "a symlink is in the way"
+                    } else {
+                        "something has this name that was not there, or another key is the same name here"
+                    };
                     return Err(self.store.conflict(Operation::Rename, what));
                 }
                 Err(errno) => return Err(self.store.fault(Operation::Rename, errno)),

@@ -1,5 +1,5 @@
-//! Keys in whose way the destination has something extra: a file where a directory comes, or the reverse. Disks can't have both,
-//! and neither can many stores.
+//! Keys in whose way the destination has something extra: a file where a directory comes, or the reverse, or one of both where a
+//! symlink was, whose key has an end of its own. Disks can't have both, and neither can many stores.
 //!
 //! Comes in: keys as both sides are met, in the order of their bytes; goes out: tasks that know whether something is in their
 //! way. What a destination refused for that waits here until the extra entries are gone, and memory does not grow with it.
@@ -12,6 +12,7 @@ use bulkhaul_engine::job::desk::Desk;
 use bulkhaul_engine::records::sort::{SORT_BYTES, Sorted, Sorter, Sorters};
 use bulkhaul_sys::Time;
 
+use crate::local::LINK_SUFFIX;
 use crate::store::Entry;
 use crate::sync::act::Task;
 
@@ -28,8 +29,9 @@ pub struct Way {
 impl Way {
     /// Goes on to a key: answers the tasks below which nothing more can be.
     pub fn pass(&mut self, key: &[u8]) -> Vec<(Task, bool)> {
-        self.extra.retain(|extra| key.starts_with(extra));
-        let stay = self.tasks.iter().take_while(|(task, _)| key.starts_with(task.target()));
+        self.extra.retain(|extra| key.starts_with(plain(extra)));
+        let stay = self.tasks.iter();
+        let stay = stay.take_while(|(task, _)| key.starts_with(plain(task.target())));
         let stay = stay.count();
         self.tasks.split_off(stay)
     }
@@ -42,20 +44,27 @@ impl Way {
     /// An extra entry that is to go, at the key that was passed last.
     pub fn extra(&mut self, key: &[u8]) {
         for (task, _) in &mut self.tasks {
-            task.blocked |= is_below(key, task.target());
+            task.blocked |= meets(key, task.target());
         }
         self.extra.push(key.to_vec());
     }
 
     /// A task, at the key that was passed last.
     pub fn hold(&mut self, mut task: Task, is_empty: bool) {
-        task.blocked = self.extra.iter().any(|extra| is_below(task.target(), extra));
+        task.blocked = self.extra.iter().any(|extra| meets(task.target(), extra));
         self.tasks.push((task, is_empty));
     }
 }
 
-fn is_below(key: &[u8], above: &[u8]) -> bool {
-    key.strip_prefix(above).is_some_and(|rest| rest.starts_with(b"/"))
+/// A key without what a symlink has behind it.
+fn plain(key: &[u8]) -> &[u8] {
+    key.strip_suffix(LINK_SUFFIX).unwrap_or(key)
+}
+
+/// Whether a disk can't have both, if the second can be no directory or is another.
+fn meets(key: &[u8], other: &[u8]) -> bool {
+    let rest = key.strip_prefix(plain(other));
+    rest.is_some_and(|rest| rest.starts_with(b"/") || rest == LINK_SUFFIX || (rest.is_empty() && key != other))
 }
 
 /// What waits until the way is free.
@@ -159,7 +168,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn who_is_blocked_is_told(keys in proptest::collection::btree_map("[ab][!/0]?[ab]?[/0]?[a]?", any::<bool>(), 0..12)) {
+        fn who_is_blocked_is_told(keys in proptest::collection::btree_map("[ab]([!/0]?[ab]?[/0]?[a]?|.rclonelink)", any::<bool>(), 0..12)) {
             let (mut way, mut told) = (Way::default(), Vec::new());
             for (key, extra) in &keys {
                 told.extend(way.pass(key.as_bytes()));
@@ -175,7 +184,9 @@ mod tests {
                 let key = std::str::from_utf8(&task.source.key).unwrap();
                 let extra = keys.iter().filter(|(_, extra)| **extra).map(|(extra, _)| extra);
                 let blocked = extra.clone().any(|extra| {
-                    extra.starts_with(&format!("{key}/")) || key.starts_with(&format!("{extra}/"))
+                    let (plain, above) = (key.trim_end_matches(".rclonelink"), extra.trim_end_matches(".rclonelink"));
+                    let is_below = |key: &str, above: &str| key.starts_with(&format!("{above}/"));
+                    plain == above || is_below(extra, plain) || is_below(key, above)
                 });
                 prop_assert_eq!(task.blocked, blocked, "{}", key);
             }
