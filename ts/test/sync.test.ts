@@ -694,6 +694,16 @@ it('goes by what is remembered, and notices what changed on either side', async 
   }
 });
 
+it('ends in good order where it refuses while a listing is on its way', async () => {
+  const server = await s3({ page: 2 });
+  for (const key of ['p/a', 'p/b', 'p/c']) server.put(key, key);
+  server.plan = ({ query }) => (query.has('continuation-token') ? 'endless' : undefined);
+  const state = join(scratch(), 'state');
+  writeFileSync(state, 'of somebody else\n');
+  const { code, stderr } = await sync(server, '--state', state, 's3://b/p', scratch());
+  expect([code, stderr]).toEqual([2, `bulkhaul: ${state}: this is no state file of a sync\n`]);
+});
+
 it('goes on where it was killed', async () => {
   const server = await s3();
   const files = Object.fromEntries(Array.from({ length: 40 }, (_, index) => [`f${index}`, `content ${index}`]));

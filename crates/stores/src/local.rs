@@ -441,7 +441,7 @@ impl Store for Local {
     }
 
     fn identity(&self) -> Vec<u8> {
-        // The same whether it is there yet or not.
+        // It ends with a slash, whether it is there yet or not.
         whole_path(&self.path).join("").into_os_string().into_vec()
     }
 

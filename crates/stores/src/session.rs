@@ -16,7 +16,7 @@ use std::time::Duration;
 use bulkhaul_engine::error::{Refusal, Stopped};
 use bulkhaul_engine::job::desk::Cancel;
 use bytes::Bytes;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::uploads::Uploads;
@@ -190,7 +190,9 @@ impl Drop for Buffer {
 
 /// What the stores of a job share.
 pub struct Session {
-    runtime: Runtime,
+    /// None: it is going.
+    threads: Option<Runtime>,
+    runtime: Handle,
     memory: Arc<Semaphore>,
     pieces: u32,
     kept: Arc<Kept>,
@@ -216,7 +218,7 @@ impl Session {
             );
             return Err(Refusal::Usage(text));
         }
-        let runtime = Builder::new_multi_thread()
+        let threads = Builder::new_multi_thread()
             .worker_threads(THREADS)
             .thread_name("bulkhaul-store")
             .enable_all()
@@ -224,7 +226,8 @@ impl Session {
             .map_err(|error| Refusal::NoStart(format!("no thread could be started: {error}")))?;
         let pieces = u32::try_from(options.memory / PIECE_BYTES).unwrap_or(u32::MAX);
         Ok(Arc::new(Self {
-            runtime,
+            runtime: threads.handle().clone(),
+            threads: Some(threads),
             memory: Arc::new(Semaphore::new(pieces as usize)),
             pieces,
             kept: Arc::new(Kept {
@@ -248,27 +251,29 @@ impl Session {
     }
 
     /// Where requests run.
-    pub fn runtime(&self) -> &Runtime {
+    pub fn runtime(&self) -> &Handle {
         &self.runtime
     }
 
     /// Waits for what comes; an error where the job is to stop at once.
     pub fn wait<T>(&self, future: impl Future<Output = T>) -> Result<T, Stopped> {
-        self.wait_in(&self.runtime, future)
+        self.runtime.block_on(self.watched(future))
     }
 
     /// The same in another place than where the session's requests run.
     pub fn wait_in<T>(&self, runtime: &Runtime, future: impl Future<Output = T>) -> Result<T, Stopped> {
-        runtime.block_on(async {
-            let mut future = pin!(future);
-            loop {
-                match tokio::time::timeout(GLANCE, &mut future).await {
-                    Ok(done) => return Ok(done),
-                    Err(_) if self.cancel.is_aborted() => return Err(Stopped::Aborted),
-                    Err(_) => {}
-                }
+        runtime.block_on(self.watched(future))
+    }
+
+    async fn watched<T>(&self, future: impl Future<Output = T>) -> Result<T, Stopped> {
+        let mut future = pin!(future);
+        loop {
+            match tokio::time::timeout(GLANCE, &mut future).await {
+                Ok(done) => return Ok(done),
+                Err(_) if self.cancel.is_aborted() => return Err(Stopped::Aborted),
+                Err(_) => {}
             }
-        })
+        }
     }
 
     /// So many bytes to be written over; what they are now is of no meaning.
@@ -293,6 +298,15 @@ impl Session {
                 Poll::Ready(lease) => lease,
                 Poll::Pending => lease.await,
             }
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // A request that is still on its way may be the last that has it, and waits for no thread.
+        if let Some(threads) = self.threads.take() {
+            threads.shutdown_background();
         }
     }
 }

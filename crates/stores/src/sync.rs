@@ -73,7 +73,8 @@ pub fn job(options: SyncOptions) -> Result<Job, Refusal> {
         refuse_nested(aside, from)?;
         refuse_nested(aside, to)?;
     }
-    if options.abort_stale.is_some() && !matches!(places[1], Location::S3 { .. }) {
+    let mut written = backup.iter().chain(&places[1..]);
+    if options.abort_stale.is_some() && !written.any(|place| matches!(place, Location::S3 { .. })) {
         let text = "abort-stale: only s3: and gs: places have uploads that can be left over";
         return Err(Refusal::Usage(text.into()));
     }
@@ -168,7 +169,9 @@ fn between(
     let other = desk.rehearsal();
     let input = Input::of(options, [source, destination], desk, &other)?;
     if let Some(before) = options.abort_stale {
-        abort_stale(destination, before, options.dry_run, desk)?;
+        for store in [Some(destination), backup].into_iter().flatten() {
+            abort_stale(store, before, options.dry_run, desk)?;
+        }
     }
     let (state, known) = remembered(options, source, destination)?;
     let run = Run {
@@ -267,8 +270,8 @@ fn reads(options: &SyncOptions) -> u64 {
     u64::from(!options.dry_run) * (1 + u64::from(options.proof == Proof::Full))
 }
 
-/// Gives up uploads of the destination that nobody has ended.
-fn abort_stale(destination: &dyn Store, before: Time, dry_run: bool, desk: &Desk) -> Result<(), Refusal> {
+/// Gives up uploads below a place that nobody has ended.
+fn abort_stale(store: &dyn Store, before: Time, dry_run: bool, desk: &Desk) -> Result<(), Refusal> {
     let mut told = |key: &[u8]| {
         desk.note("stale-uploads", || {
             let text = if dry_run {
@@ -276,10 +279,10 @@ fn abort_stale(destination: &dyn Store, before: Time, dry_run: bool, desk: &Desk
             } else {
                 "an upload that nobody has ended was given up"
             };
-            (destination.path(key), text.to_owned())
+            (store.path(key), text.to_owned())
         });
     };
-    match destination.abort_stale(before, dry_run, &mut told) {
+    match store.abort_stale(before, dry_run, &mut told) {
         Ok(()) | Err(Stopped::Aborted) => Ok(()),
         Err(Stopped::Fault(fault)) => {
             let text = format!("abort-stale: {}", cause_of(&fault));

@@ -653,7 +653,7 @@ export interface NativeSyncOptions extends Resources, DeletionLimit {
   state?: PathBytes;
   /** A file in which uploads in parts are written down: the next run goes on with those that it names. Default: none. */
   uploads?: PathBytes;
-  /** Uploads below the destination that began before this moment, in seconds since 1970, and have not ended are given up. Default: none. */
+  /** Uploads below the destination, and below `backup`, that began before this moment, in seconds since 1970, and have not ended are given up. Default: none. */
   abortStale?: number;
   /** Nothing is done: events and report say what would be. Default false. */
   dryRun?: boolean;

@@ -57,8 +57,10 @@ export interface S3Settings {
   page?: number;
   /** Whether keys of a listing are encoded where that is asked for. Default true. */
   encodes?: boolean;
-  /** So many empty objects more, `many/` and seven digits, that a listing without a delimiter has, alone. Default 0. */
+  /** So many empty objects more, below `many/`, that a listing without a delimiter has, alone, and that stay whatever removes them. Default 0. */
   many?: number;
+  /** Their names, in order. Default: seven digits. */
+  named?: (index: number) => string;
   /** As Google: what is kept packed (`content-encoding: gzip`) is unpacked for whoever does not take that, and a header about it is rewritten on its way. Default false. */
   unpacks?: boolean;
   /** The one bucket. Default `b`. */
@@ -90,6 +92,8 @@ export class S3 {
   readonly asked: string[] = [];
   /** Stretches of objects that were asked for. */
   readonly ranges: { key: string; bytes: number }[] = [];
+  /** Keys that many were removed with. */
+  removed = 0;
   /** Bytes of answers that did not end. */
   endless = 0;
   /** Names of all headers that came. */
@@ -106,10 +110,11 @@ export class S3 {
 
   constructor(settings: S3Settings) {
     const { checks = 'crc', page = 1000, encodes = true, many = 0, unpacks = false, bucket = 'b', tls } = settings;
+    const { named = (index) => String(index).padStart(7, '0') } = settings;
     const serve = (request: IncomingMessage, response: ServerResponse) => void this.#serve(request, response);
     this.#server = tls ? createSecureServer(tls, serve) : createServer(serve);
     this.#scheme = tls ? 'https' : 'http';
-    this.#settings = { checks, page, encodes, many, unpacks, bucket };
+    this.#settings = { checks, page, encodes, many, named, unpacks, bucket };
   }
 
   async listen(): Promise<void> {
@@ -119,6 +124,11 @@ export class S3 {
   close(): Promise<void> {
     this.#server.closeAllConnections();
     return new Promise((resolve) => this.#server.close(() => resolve()));
+  }
+
+  /** Whoever is connected is not any more: of what they have sent nothing more is done. */
+  cut(): void {
+    this.#server.closeAllConnections();
   }
 
   get endpoint(): string {
@@ -315,13 +325,13 @@ export class S3 {
   }
 
   #listMany(response: ServerResponse, query: URLSearchParams): undefined {
-    const { page, many } = this.#settings;
+    const { page, many, named } = this.#settings;
     const start = Number(query.get('continuation-token') ?? 0);
     const end = Math.min(start + page, many);
     const items = Array.from(
       { length: end - start },
       (_, index) =>
-        `<Contents><Key>many/${String(start + index).padStart(7, '0')}</Key><LastModified>2020-01-01T00:00:00.000Z</LastModified><ETag>&quot;x&quot;</ETag><Size>0</Size></Contents>`,
+        `<Contents><Key>many/${named(start + index)}</Key><LastModified>2020-01-01T00:00:00.000Z</LastModified><ETag>&quot;x&quot;</ETag><Size>0</Size></Contents>`,
     );
     const token = end < many ? `<NextContinuationToken>${end}</NextContinuationToken>` : '';
     answer(
@@ -334,6 +344,7 @@ export class S3 {
   #deleteMany(response: ServerResponse, body: Buffer): undefined {
     const keys = [...body.toString().matchAll(/<Key>([^<]*)<\/Key>/g)].map(([, key = '']) => key);
     const said = keys.map((key) => {
+      this.removed += 1;
       const fate = this.removes(unescaped(key));
       if (fate === 'silent') return '';
       if (fate === 'refused') return `<Error><Key>${key}</Key><Code>AccessDenied</Code><Message>no</Message></Error>`;

@@ -21,7 +21,7 @@ use crate::objects::said::META;
 use crate::session::Retry;
 use crate::store::{Entry, Facts, Reading, Store, Summing, Sums, Writing};
 use crate::sync::batch::Batches;
-use crate::sync::options::{Chosen, Conflict, Proof};
+use crate::sync::options::{Chosen, Compare, Conflict, Proof};
 use crate::sync::plan::{self, Plan, Rules};
 use crate::sync::state::Remembered;
 use crate::times::is_same;
@@ -159,7 +159,9 @@ impl Deed<'_> {
             Plan::Copy(changes) => {
                 let _turn = self.batches.begin()?;
                 self.refuse_two(&task.source.key)?;
-                if let Some(there) = &task.destination {
+                if let Some(there) = &task.destination
+                    && !self.is_there(task, there)?
+                {
                     self.set_aside(there, counters)?;
                     if self.rules.conflict == Conflict::KeepBoth {
                         self.keep_beside(there, counters)?;
@@ -281,6 +283,14 @@ impl Deed<'_> {
                 plan => return Ok(plan),
             }
         }
+    }
+
+    /// Whether something that would be kept has the content that comes, as a run that ended before this one has brought it: what it
+    /// kept then is not to be replaced by that. Others than [`Compare::Always`] have told it by now.
+    fn is_there(&self, task: &Task, there: &Entry) -> Result<bool, Stopped> {
+        let keeps = self.backup.is_some() || self.rules.conflict == Conflict::KeepBoth;
+        let always = self.rules.compare == Compare::Always;
+        Ok(keeps && always && there.size == task.source.size && self.has_same_content(task)?)
     }
 
     fn has_same_content(&self, task: &Task) -> Result<bool, Stopped> {

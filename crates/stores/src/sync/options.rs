@@ -136,7 +136,7 @@ pub struct SyncOptions {
     pub state: Option<Vec<u8>>,
     /// Where uploads in parts are written down, so that the next run goes on with them.
     pub uploads: Option<Vec<u8>>,
-    /// Uploads in the destination that began before this moment and have not ended are given up first.
+    /// Uploads in the destination, and where is kept what is replaced or removed, that began before this moment and have not ended are given up first.
     pub abort_stale: Option<Time>,
     /// Do nothing; tell what would be done.
     pub dry_run: bool,

@@ -73,12 +73,17 @@ pub fn plan(
             (Compare::Size, ..) | (Compare::Checksum, _, Some(true)) => return Plan::Skip(Reason::Unchanged),
             (Compare::Checksum, _, None) => return Plan::Content,
             (Compare::Always, ..) | (Compare::Checksum, _, Some(false)) => changes.insert(Changes::CONTENT),
-            (Compare::State, Some(known), _) => {
-                if known.is_of(source, destination) {
-                    return Plan::Skip(Reason::Unchanged);
-                }
-                changes.insert(Changes::CONTENT);
+            (Compare::State, Some(known), _) if known.is_of(source, destination) => {
+                return Plan::Skip(Reason::Unchanged);
             }
+            (Compare::State, Some(_), Some(true)) => return Plan::Skip(Reason::Unchanged),
+            (Compare::State, Some(_), Some(false)) => changes.insert(Changes::CONTENT),
+            // A run that was killed has brought it and not remembered it: what it kept aside is not to be replaced by that.
+            (Compare::State, Some(_), None) => match has_same_time(source, destination) {
+                None => return Plan::Facts,
+                Some(true) => return Plan::Content,
+                Some(false) => changes.insert(Changes::CONTENT),
+            },
             (Compare::Mtime | Compare::State, ..) => match has_same_time(source, destination) {
                 None => return Plan::Facts,
                 Some(true) => return Plan::Skip(Reason::Unchanged),
@@ -197,6 +202,31 @@ mod tests {
             ..stale
         };
         assert!(matches!(decide(&directory, default), Plan::Conflict(_)));
+    }
+
+    #[test]
+    fn what_a_killed_run_has_brought_is_not_brought_again() {
+        let rules = Rules {
+            compare: Compare::State,
+            conflict: Conflict::Source,
+        };
+        let tagged = |entry: Entry, tag: &str| Entry {
+            tag: tag.into(),
+            ..entry
+        };
+        let (old, now) = (entry(5, Some(99), 99, true), entry(5, Some(100), 100, true));
+        let remembered = Remembered::of(&old, &tagged(old.clone(), "old"));
+        let decide = |there: &Entry, same| plan(&now, Some(there), remembered.as_ref(), same, rules);
+        // It has the time that only whoever brought it has given it, or it has not.
+        let (brought, theirs) = (
+            tagged(now.clone(), "now"),
+            tagged(entry(5, Some(7), 500, true), "other"),
+        );
+        assert_eq!(decide(&brought, None), Plan::Content);
+        assert_eq!(decide(&brought, Some(true)), Plan::Skip(Reason::Unchanged));
+        assert_eq!(decide(&brought, Some(false)), Plan::Copy(Changes::CONTENT));
+        assert_eq!(decide(&theirs, None), Plan::Copy(Changes::CONTENT));
+        assert_eq!(decide(&tagged(entry(5, None, 500, false), "other"), None), Plan::Facts);
     }
 
     #[test]

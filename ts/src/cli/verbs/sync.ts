@@ -183,7 +183,7 @@ export class SyncCommand extends StoreCommand {
     '--abort-stale',
     {
       ...{ group: 'safety', value: 'AGE', default: 'none is' },
-      help: 'First give up uploads below DEST (s3:, gs:) that anybody began so long ago, or before a date, and has not ended; their parts take room, and no listing shows them',
+      help: 'First give up uploads below DEST and --backup-dir (s3:, gs:) that anybody began so long ago, or before a date, and has not ended; their parts take room, and no listing shows them',
     },
     parseAge,
   );
