@@ -36,6 +36,8 @@ it('keeps the last ones of each directory, by what their values are', async () =
     '*deleting   year=2022/month=9/\n.d......... year=2022/month=10/ (kept)\n.d......... year=2022/month=11/ (kept)\n' +
       '.d......... year=2023/month=1/ (kept)\n.d......... year=2023/month=2/ (kept)\n',
   ]);
+  // Of what would go, and not of all that there is.
+  expect(dry.stderr).toContain('1 entry would be removed (26 B)');
   const told = jsonLines((await retain(server, '-n', '--json', ...args)).stdout);
   expect(told[0]).toMatchObject({
     ...{ type: 'entry', outcome: 'removed', kind: 'directory', dryRun: true },

@@ -22,6 +22,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect, it, onTestFinished } from 'vitest';
 import { identify } from '../src/journal/identity.js';
+import { compareStores } from '../src/ops/sync.js';
 import { accessOf, sectionsOf } from '../src/stores/access.js';
 import { type Ask, KEY, type S3, SECRET, s3 } from './rig/s3.js';
 import { versitygw } from './rig/versitygw.js';
@@ -917,6 +918,64 @@ it('compares two places, by sizes and by what is in them', async () => {
   server.plan = ({ query }) => (query.get('continuation-token') ? { status: 403, code: 'AccessDenied' } : undefined);
   const partly = await compare('-i');
   expect([partly.code, partly.stdout], partly.stderr).toEqual([23, '']);
+});
+
+it('compares places of two servers, and symlinks with what a store has of them', async () => {
+  const [there, here] = [await s3(), await s3()];
+  for (const server of [there, here]) for (const key of ['p/a', 'p/b']) server.put(key, key);
+  here.put('p/b', 'pb!');
+  const compare = (...args: string[]) => run(['compare', '-i', '--content', ...args], { env: here.env });
+  const across = ['--source-endpoint-url', there.endpoint];
+  const two = await compare(...across, 's3://b/p', 's3://b/p');
+  expect([two.code, two.stdout], two.stderr).toEqual([1, '>fc........ b\n']);
+  const same = await compare('s3://b/p', 's3://b/p');
+  expect([same.code, same.stdout], same.stderr).toEqual([0, '']);
+  // A path is where it is, whatever is said of the server of the first place.
+  const mixed = await compare(...across, tree({ a: 'p/a', b: 'pb!' }), 's3://b/p');
+  expect(mixed.code, mixed.stderr).toBe(0);
+  const { differences } = await compareStores({
+    ...{ left: 's3://b/p', right: 's3://b/p', content: 'whole', environment: here.env },
+    ...{ leftStore: { endpoint: there.endpoint }, leftCredentials: { key: KEY, secret: SECRET } },
+  });
+  expect(differences).toMatchObject({ changed: 1, left: 0, right: 0 });
+
+  const linked = tree({ a: 'p/a', b: 'pb!' });
+  for (const [name, text] of [
+    ['l', 'a'],
+    ['other', 'b'],
+  ] as const)
+    symlinkSync(text, join(linked, name));
+  here.put('p/l.rclonelink', 'a');
+  here.put('p/other.rclonelink', 'c');
+  const links = await compare('--links', linked, 's3://b/p');
+  expect([links.code, links.stdout], links.stderr).toEqual([1, '>fc........ other.rclonelink\n']);
+  const without = await compare(linked, 's3://b/p');
+  expect([without.code, without.stdout.split('\n').length], without.stderr).toEqual([1, 3]);
+});
+
+it('has no entry of its own state and journals, on either side', async () => {
+  const server = await s3();
+  const source = tree({ a: '1' });
+  const link = join(scratch(), 'link');
+  symlinkSync(source, link);
+  for (const dir of ['d [x]', 'state']) mkdirSync(join(source, dir));
+  const args = ['--journal', '--state-dir', join(source, 'state'), '--state', join(link, 'd [x]/s*te'), '--delete'];
+  for (let time = 0; time < 2; time += 1) {
+    const ran = await sync(server, ...args, source, 's3://b/p');
+    expect([ran.code, server.keys], ran.stderr).toEqual([0, ['p/a']]);
+  }
+  expect(existsSync(join(source, 'd [x]/s*te'))).toBe(true);
+  // What they are called is no wildcard.
+  writeFileSync(join(source, 'd [x]/some te'), '2');
+  expect((await sync(server, ...args, source, 's3://b/p')).code).toBe(0);
+  expect(server.keys).toEqual(['p/a', 'p/d [x]/some te']);
+  // In the destination it is nothing extra.
+  const there = scratch();
+  const down = ['--delete', '--state', join(there, 'state')];
+  for (let time = 0; time < 2; time += 1) {
+    const ran = await sync(server, ...down, 's3://b/p', there);
+    expect([ran.code, readdirSync(there).sort()], ran.stderr).toEqual([0, ['a', 'd [x]', 'state']]);
+  }
 });
 
 it('writes down what differs, and looks at as much of it as it is told to', async () => {

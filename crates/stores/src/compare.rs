@@ -54,6 +54,8 @@ pub struct CompareOptions {
     pub hash_size: Option<u64>,
     /// Also modes, owners and times, as far as both sides keep them.
     pub metadata: bool,
+    /// Symlinks are compared by their texts, with the objects that hold those in a store.
+    pub links: bool,
     /// Of a path: don't enter other file systems.
     pub one_file_system: bool,
     /// Where the differences go.
@@ -117,6 +119,7 @@ impl Work for Compare {
         let local = LocalOptions {
             filter: options.filter.clone(),
             one_file_system: options.one_file_system,
+            links: options.links,
             spill_directory: options.spill_directory.clone(),
             ..LocalOptions::default()
         };

@@ -382,8 +382,9 @@ impl Sweep<'_> {
             }
         };
         if self.options.dry_run {
-            for key in &keys {
-                told(key, Ok(Gone::Removed));
+            for victim in &going {
+                counters.planned(victim.size, 0, false);
+                told(&victim.key, Ok(Gone::Removed));
             }
             return;
         }

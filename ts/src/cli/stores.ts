@@ -55,3 +55,31 @@ export abstract class StoreCommand extends VerbCommand {
     };
   }
 }
+
+/** One that is given two places, of which the first may be on another server. */
+export abstract class TwoStoresCommand extends StoreCommand {
+  sourceEndpoint = value('--source-endpoint-url', {
+    ...{ group: 'store', value: 'URL', default: 'that of --endpoint-url' },
+    help: 'The server of the first place, where that is another',
+  });
+  sourceRegion = value('--source-region', {
+    ...{ group: 'store', value: 'NAME', default: 'that of --region' },
+    help: 'The region of the first place, where that is another',
+  });
+  sourceProfile = value('--source-profile', {
+    ...{ group: 'store', value: 'NAME', default: 'that of --profile' },
+    help: 'The profile for the first place, where that is another',
+  });
+
+  /** How the store of the first place is reached; undefined: as that of the second. */
+  protected get sourceStore(): StoreSettings | undefined {
+    const { sourceEndpoint: endpoint, sourceRegion: region, sourceProfile: profile } = this;
+    if (endpoint === undefined && region === undefined && profile === undefined) return undefined;
+    return {
+      ...this.store,
+      ...(endpoint !== undefined && { endpoint }),
+      ...(region !== undefined && { region }),
+      ...(profile !== undefined && { profile }),
+    };
+  }
+}

@@ -332,7 +332,7 @@ export interface NativeReport {
   resumedFiles: number;
   /** Bytes of them that were there, and were not written again; or not read again. */
   resumedBytes: number;
-  /** Bytes of content that the real run would write, as a dry run found; 0 in a real run. */
+  /** Bytes of content that the real run would write, or a retention remove, as a dry run found; 0 in a real run. */
   plannedBytes: number;
   /** Files that were read back and match. */
   verifiedFiles: number;

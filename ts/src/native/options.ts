@@ -684,6 +684,8 @@ export interface NativeStoreCompareOptions extends Resources {
   hashSize?: number;
   /** Also modes, owners and times, as far as both sides keep them. Default false. */
   metadata?: boolean;
+  /** Symlinks are compared by their texts, with the objects `NAME.rclonelink` that hold those in a store. Default false. */
+  links?: boolean;
   /** Of a path: other file systems are not entered. Default false. */
   oneFileSystem?: boolean;
   /** The file that says how to turn the left side into the right one. Default: none. */

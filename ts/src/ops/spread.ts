@@ -40,7 +40,7 @@ import type { Crew } from './spread/operation.js';
 import { removalCheck, type Task } from './spread/task.js';
 import { Whole } from './spread/whole.js';
 import { checkHost } from './transfer/ssh.js';
-import { real, ruleOf, within } from './within.js';
+import { ownNames, ruleOf } from './within.js';
 
 export type { Crew } from './spread/operation.js';
 
@@ -203,12 +203,6 @@ async function prepareTask(given: SpreadTask): Promise<Prepared> {
     const ending = { ...pick(asked, [...PACE, 'output', 'extra', 'entries']) };
     return new Coordinator(run, new Whole(own, ending));
   });
-}
-
-/** What of the run's own is in the trees, by the names that it has there. */
-function ownNames(trees: readonly string[], paths: readonly string[]): string[] {
-  const names = trees.map(real).flatMap((tree) => paths.flatMap((path) => within(tree, real(path)) ?? []));
-  return [...new Set(names)].sort();
 }
 
 /** What works on a tree is not in it. */

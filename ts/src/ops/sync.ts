@@ -44,12 +44,14 @@ import {
   accessTo,
   HEADERS,
   placeText,
+  plainPlace,
   REQUESTS,
   refuseTwo,
   STORE,
   settled,
   wholePlace,
 } from './places.js';
+import { ownNames, ruleOf } from './within.js';
 
 /** Where `incrementalSync` remembers. */
 export interface Remembered {
@@ -285,7 +287,6 @@ export async function prepareSync(options: SyncOptions & SyncFilesOptions): Prom
     ...(sourceAccess && { sourceAccess }),
     ...(destinationAccess && { destinationAccess }),
     ...(backupAccess && { backupAccess }),
-    ...excluding(exclude?.map(pathBytes)),
     ...(named && { names: { taken: brought, removed: names(remove, 'remove') } }),
     ...(maxDelete !== undefined && mostOf(maxDelete)),
     ...(backup !== undefined && { backup: pathBytes(pathText(backup, 'the backup directory')) }),
@@ -307,11 +308,20 @@ export async function prepareSync(options: SyncOptions & SyncFilesOptions): Prom
   const journal = await journalFor('sync', located(lasting, source, destination), removes);
   // Beside the journals: what is large goes on where it was, also where nothing else is to be written down.
   const { journal: settings } = options;
-  const uploads =
-    journal &&
-    settings &&
-    pathBytes(join(pathText(settings.directory, 'the directory of journals'), 'uploads', journal.id));
-  return prepared(journal, async () => stores.sync({ ...native, ...(uploads && { uploads }) }));
+  const kept = settings && wholePlace(pathText(settings.directory, 'the directory of journals'));
+  const uploads = journal && kept && join(kept, 'uploads', journal.id);
+  // What the job itself writes is on neither side.
+  const own = [state && wholePlace(pathText(state, 'the state file')), kept, uploads, ...(journal?.files ?? [])];
+  const rules = ownNames(
+    [source, destination].filter(isHere).map((place) => wholePlace(plainPlace(place))),
+    own.filter((path) => path !== undefined),
+  ).map(ruleOf);
+  const begun: NativeSyncOptions = {
+    ...native,
+    ...(!named && excluding([...rules, ...(exclude ?? [])].map(pathBytes))),
+    ...(uploads && { uploads: pathBytes(uploads) }),
+  };
+  return prepared(journal, async () => stores.sync(begun));
 }
 
 /** Whole places of what is named. */
@@ -400,6 +410,10 @@ export interface StoreCompareOptions
   right: PathLike;
   /** How stores are reached. Default: as `environment` says. */
   store?: StoreSettings;
+  /** How the store of the left side is reached, where that is another. Default: as `store` says. */
+  leftStore?: StoreSettings;
+  /** Credentials of the left side's store. Default: `credentials`. */
+  leftCredentials?: Credentials;
   /** Rules as rsync's --exclude: what `PATTERN` excludes is looked at on neither side, `+ PATTERN` takes; the first that matches decides. Default: everything is taken. */
   exclude?: PathLike[];
   /** The file that says how to turn the left side into the right one: it appears when it is whole. What is no regular file is written into. Default: none. */
@@ -416,11 +430,14 @@ const COMPARE_OPTIONS = record<StoreCompareOptions>(
     left: path,
     right: path,
     store: STORE,
+    leftStore: STORE,
     ...ASKING,
+    leftCredentials: ASKING.credentials,
     requests: REQUESTS,
     content: text,
     hashSize: size,
     metadata: boolean,
+    links: boolean,
     oneFileSystem: boolean,
     output: path,
     form: text,
@@ -448,12 +465,11 @@ const COMPARE_OPTIONS = record<StoreCompareOptions>(
  * ```
  */
 export function compareStores(options: StoreCompareOptions): Job {
-  return begin(options, COMPARE_OPTIONS, async ({ signal: _, store, credentials, environment, entries, ...rest }) => {
+  return begin(options, COMPARE_OPTIONS, async ({ signal: _, credentials, environment, entries, ...rest }) => {
+    const { store, leftStore = store, leftCredentials = credentials, exclude, output, spillDirectory, ...more } = rest;
     const places = [placeText(rest.left, 'the left side'), placeText(rest.right, 'the right side')] as const;
-    const [leftAccess, rightAccess] = await Promise.all(
-      places.map((place) => accessTo(place, store, { environment, credentials })),
-    );
-    const { exclude, output, spillDirectory, ...more } = rest;
+    const leftAccess = await accessTo(places[0], leftStore, { environment, credentials: leftCredentials });
+    const rightAccess = await accessTo(places[1], store, { environment, credentials });
     const native: NativeStoreCompareOptions = {
       ...more,
       left: pathBytes(places[0]),

@@ -19,6 +19,12 @@ export function within(directory: string, path: string): string | undefined {
   return name === '' || name === '..' || name.startsWith('../') ? undefined : name;
 }
 
+/** What of a run's own is in the trees, by the names that it has there. All paths are from the root. */
+export function ownNames(trees: readonly string[], paths: readonly string[]): string[] {
+  const names = trees.map(real).flatMap((tree) => paths.flatMap((path) => within(tree, real(path)) ?? []));
+  return [...new Set(names)].sort();
+}
+
 /** The rule of rsync's form that means this name below the top, and nothing else: a backslash counts where there is a wildcard. */
 export function ruleOf(name: string): string {
   return `/${/[*?[]/.test(name) ? name.replace(/[\\*?[]/g, '\\$&') : name}`;

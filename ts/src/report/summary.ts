@@ -81,11 +81,11 @@ export function verdictSummary(report: Report): string {
 /** The same of a sync. */
 export const syncSummary = (report: Report): string => summaryText(report, { none: '--no-sync' });
 
-/** The same of a removal. */
-export function removalSummaryText(report: Report): string {
-  const { outcomes, directories, foundBytes, elapsed, dryRun } = report;
+/** The same of a removal. `going`: bytes of what a dry run would remove. */
+export function removalSummaryText(report: Report, going = report.foundBytes): string {
+  const { outcomes, directories, elapsed, dryRun } = report;
   const would = dryRun ? 'would be ' : '';
-  const size = dryRun ? ` (${bytes(foundBytes)})` : '';
+  const size = dryRun ? ` (${bytes(going)})` : '';
   const lines = [
     `${count(outcomes.removed, 'entry', 'entries')} ${would}removed${size} in ${duration(elapsed)}, ` +
       `${count(directories.removed, 'directory', 'directories')} of them`,

@@ -10,10 +10,10 @@ import { ExitCode, faultCode } from '../../verdict.js';
 import { flag, operands, rules, value } from '../options.js';
 import { Command } from '../parser.js';
 import { neededSpillDirectory, runJob, spillDirectory } from '../run.js';
-import { StoreCommand } from '../stores.js';
+import { TwoStoresCommand } from '../stores.js';
 import { parseSize, refuseElsewhere } from '../values.js';
 
-export class CompareCommand extends StoreCommand {
+export class CompareCommand extends TwoStoresCommand {
   static override readonly idle = {
     '--dry-run': 'a comparison changes nothing; --itemize shows each difference',
   };
@@ -39,8 +39,9 @@ export class CompareCommand extends StoreCommand {
 
       A side may be a URL as \`sync\` takes it, \`s3://BUCKET/PREFIX\` or another. Then names and sizes are compared; with
       \`--hash-size\` also the ends of files and with \`--content\` all that is in them, read on both sides; with \`--metadata\`
-      modes, owners and times, as far as both sides keep them. What a store has no place for, symlinks and directories, is
-      counted and not compared. \`--changes\`, \`--xattrs\` and lists do not go with a URL: a store knows too little for them;
+      modes, owners and times, as far as both sides keep them. What a store has no place for, symlinks (but with \`--links\`)
+      and directories, is counted and not compared. Where A is on another server, \`--source-endpoint-url\` and the like say
+      so. \`--changes\`, \`--xattrs\` and lists do not go with a URL: a store knows too little for them;
       \`verify --in URL\` holds what is there against a manifest.
 
       Exit codes: 0 nothing differs, 1 something differs (\`--exit-zero\`: 0 then too), 2 usage or nothing begun, 23
@@ -58,6 +59,10 @@ export class CompareCommand extends StoreCommand {
   rules = rules('Leave out of trees what PATTERN matches');
   listA = flag('--list-a', { group: 'what', help: 'A is a list' });
   listB = flag('--list-b', { group: 'what', help: 'B is a list' });
+  links = flag('--links', {
+    group: 'what',
+    help: 'Of URLs: compare symlinks by their texts, with the objects NAME.rclonelink that hold those in a store',
+  });
   oneFileSystem = flag('-x,--one-file-system', { group: 'what', help: 'Do not go into other file systems' });
   content = flag('-c,--checksum,--content', {
     group: 'how',
@@ -135,6 +140,7 @@ export class CompareCommand extends StoreCommand {
     };
     const { context } = this;
     this.refuseHosts('compare', [left, right]);
+    const { sourceStore } = this;
     const unsized = 'a list has no sizes: make a manifest, and verify --in URL';
     const refusals = [
       [this.listA, '--list-a', unsized],
@@ -158,6 +164,8 @@ export class CompareCommand extends StoreCommand {
       ...{ metadata: this.metadata, oneFileSystem: this.oneFileSystem, form: this.tar ? 'tar' : 'both' },
       spillDirectory: spillDirectory(context.env),
       ...this.resources,
+      ...(sourceStore && { leftStore: sourceStore }),
+      ...(this.links && { links: true }),
       ...(this.hashSize !== undefined && { hashSize: this.hashSize }),
       ...(output !== undefined && { output }),
     };

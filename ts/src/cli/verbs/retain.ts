@@ -73,7 +73,7 @@ export class RetainCommand extends StoreCommand {
     const report = await runJob((entries) => retainPartitions({ ...options, entries }), settings, context);
     if (!settings.json && !(settings.quiet && report.complete)) {
       const { removalSummaryText } = await import('../../report/summary.js');
-      context.stderr.write(removalSummaryText(report));
+      context.stderr.write(removalSummaryText(report, report.plannedBytes));
     }
     return report.exitCode;
   }

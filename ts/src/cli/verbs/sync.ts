@@ -4,18 +4,17 @@ import { BulkhaulError } from '../../error.js';
 import { display, fromBytes } from '../../names.js';
 import type { StoreRequests } from '../../native/options.js';
 import type { SyncOptions } from '../../ops/sync.js';
-import type { StoreSettings } from '../../stores/access.js';
 import { choice, flag, limit, number, operands, rules, value, values } from '../options.js';
 import { Command } from '../parser.js';
 import { runJob, spillDirectory } from '../run.js';
-import { StoreCommand } from '../stores.js';
+import { TwoStoresCommand } from '../stores.js';
 import { contentOf, parseAge, parseCount, parseLasting, parsePercent, parseSize } from '../values.js';
 
 const COMPARE = ['auto', 'size', 'mtime', 'checksum', 'state', 'always'] as const;
 const CONFLICT = ['source', 'newer', 'larger', 'destination', 'skip', 'keep-both', 'fail'] as const;
 const VERIFY = ['size', 'hash', 'full'] as const;
 
-export class SyncCommand extends StoreCommand {
+export class SyncCommand extends TwoStoresCommand {
   static override paths = [['sync']];
   static override usage = Command.Usage({
     description: 'Bring over what changed, also between object stores and this machine',
@@ -204,18 +203,6 @@ export class SyncCommand extends StoreCommand {
     ...{ group: 'store', value: "'NAME: VALUE'", default: 'the type, by the ending of the name; what SRC keeps' },
     help: 'Keep this with each object that is written: Content-Type, Cache-Control, x-amz-storage-class, x-amz-server-side-encryption, x-amz-meta-NAME, x-ms-access-tier and the like',
   });
-  sourceEndpoint = value('--source-endpoint-url', {
-    ...{ group: 'store', value: 'URL', default: 'that of --endpoint-url' },
-    help: 'The server of SRC, where that is another',
-  });
-  sourceRegion = value('--source-region', {
-    ...{ group: 'store', value: 'NAME', default: 'that of --region' },
-    help: 'The region of SRC, where that is another',
-  });
-  sourceProfile = value('--source-profile', {
-    ...{ group: 'store', value: 'NAME', default: 'that of --profile' },
-    help: 'The profile for SRC, where that is another',
-  });
   operands = operands('SRC DEST', 2, 2);
 
   async execute(): Promise<number> {
@@ -228,7 +215,7 @@ export class SyncCommand extends StoreCommand {
       throw new BulkhaulError('USAGE', '--batch-pause goes with --batch-size');
     const names = await this.named();
     const { newerThan, olderThan, minSize, maxSize, compare, state, maxDelete } = this;
-    const { partition, backup, batchSize, batchPause, abortStale } = this;
+    const { partition, backup, batchSize, batchPause, abortStale, sourceStore } = this;
     const options: SyncOptions = {
       source,
       destination,
@@ -245,7 +232,7 @@ export class SyncCommand extends StoreCommand {
       ...this.journaled,
       ...this.requested,
       ...(this.headers.length > 0 && { headers: Object.fromEntries(this.headers.map(parseHeader)) }),
-      ...this.sourceStore,
+      ...(sourceStore && { sourceStore }),
       ...(compare !== 'auto' && { compare }),
       ...(newerThan !== undefined && { newerThan }),
       ...(olderThan !== undefined && { olderThan }),
@@ -290,19 +277,6 @@ export class SyncCommand extends StoreCommand {
       return text.split(this.nul ? '\0' : /\r?\n/).filter((name) => name !== '');
     };
     return { add: await namesIn('--files-from', filesFrom), remove: await namesIn('--delete-from', deleteFrom) };
-  }
-
-  private get sourceStore(): { sourceStore?: StoreSettings } {
-    const { sourceEndpoint: endpoint, sourceRegion: region, sourceProfile: profile } = this;
-    if (endpoint === undefined && region === undefined && profile === undefined) return {};
-    return {
-      sourceStore: {
-        ...this.store,
-        ...(endpoint !== undefined && { endpoint }),
-        ...(region !== undefined && { region }),
-        ...(profile !== undefined && { profile }),
-      },
-    };
   }
 
   private get requested(): { requests?: StoreRequests } {
