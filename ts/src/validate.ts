@@ -3,7 +3,7 @@
  *
  * Comes in: two URLs or paths; goes out: whether one is what the other is, and why not. Nothing is written.
  */
-import { createHash } from 'node:crypto';
+import type { Readable } from 'node:stream';
 import { BulkhaulError, unfit } from './error.js';
 import { filesystem } from './filesystem.js';
 import type { PathLike } from './names.js';
@@ -17,6 +17,8 @@ export interface Validation {
   /** What was the same, or what is not. */
   reason: string;
 }
+
+const NOTHING = Buffer.alloc(0);
 
 /** What is compared by each kind of proof. */
 const COMPARED = { size: 'size', hash: 'checksum', full: 'size' } as const;
@@ -50,9 +52,8 @@ export async function validateTransfer(
   if (verify === 'size') return { ok: true, reason: 'the sizes are the same' };
   if (verify === 'full') {
     try {
-      const both = [placeText(from, 'from'), placeText(to, 'to')].map((place) => digestOf(place, options));
-      const [theirs, ours] = await Promise.all(both);
-      if (theirs !== ours) return { ok: false, reason: 'they differ: content' };
+      const both = [opened(placeText(from, 'from'), options), opened(placeText(to, 'to'), options)] as const;
+      if (!(await haveSame(both, options.signal))) return { ok: false, reason: 'they differ: content' };
     } catch (error) {
       options.signal?.throwIfAborted();
       const { message, cause } = BulkhaulError.from(error);
@@ -64,14 +65,30 @@ export async function validateTransfer(
   return { ok: true, reason: 'the contents are the same' };
 }
 
-/** A sum of all that is in a file, which is read. */
-async function digestOf(place: string, { signal, ...options }: PairOptions): Promise<string> {
-  const { environment, credentials, store, requests } = options;
+/** What is in a file. */
+function opened(place: string, { environment, credentials, store, requests }: PairOptions): Readable {
   const asked = { environment, credentials, ...(store && { store }), ...(requests && { requests }) };
-  const hash = createHash('sha256');
-  for await (const part of filesystem('file', asked).open(place)) {
-    signal?.throwIfAborted();
-    hash.update(part as Buffer);
+  return filesystem('file', asked).open(place);
+}
+
+/** Whether two streams have the same bytes. Both are read to their ends: there it is known what a store vouches for. */
+async function haveSame([left, right]: readonly [Readable, Readable], signal?: AbortSignal): Promise<boolean> {
+  const [ours, theirs] = [left[Symbol.asyncIterator](), right[Symbol.asyncIterator]()];
+  const next = async (iterator: AsyncIterator<Buffer>, rest: Buffer | undefined) =>
+    rest?.length === 0 ? (await iterator.next()).value : rest;
+  let [a, b]: (Buffer | undefined)[] = [NOTHING, NOTHING];
+  let same = true;
+  try {
+    for (;;) {
+      signal?.throwIfAborted();
+      [a, b] = await Promise.all([next(ours, a), next(theirs, b)]);
+      if (a === undefined && b === undefined) return same;
+      const length = Math.min(a?.length ?? Number.POSITIVE_INFINITY, b?.length ?? Number.POSITIVE_INFINITY);
+      same &&= a !== undefined && b !== undefined && a.compare(b, 0, length, 0, length) === 0;
+      [a, b] = [a?.subarray(length), b?.subarray(length)];
+    }
+  } finally {
+    left.destroy();
+    right.destroy();
   }
-  return hash.digest('hex');
 }

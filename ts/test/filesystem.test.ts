@@ -530,6 +530,14 @@ describe('pairs', () => {
     server.put('a', 'longer');
     expect(await check('size')).toMatchObject({ ok: false });
     expect(server.contents).toEqual({ a: 'longer' });
+    // What is read in pieces, which end elsewhere on each side.
+    const long = Buffer.alloc(300_001, 'abc');
+    writeFileSync(here, long);
+    server.put('a', long);
+    expect(await check()).toEqual({ ok: true, reason: 'the contents are the same' });
+    long[300_000] = 0;
+    server.put('a', long);
+    expect(await check()).toEqual({ ok: false, reason: 'they differ: content' });
   });
 
   it('are the same only where both are files and were read', async () => {
