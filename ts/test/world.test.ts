@@ -178,11 +178,24 @@ const up: Row['words'] = (source) => {
   server.objects.clear();
   return ['sync', source, 's3://b/p'];
 };
-const down: Row['words'] = (_source, destination, _faulty, files) => {
+const filled = (files: Files) => {
   server.objects.clear();
   for (const [name, content] of Object.entries(files)) server.put(`p/${name}`, content);
+};
+const down: Row['words'] = (_source, destination, _faulty, files) => {
+  filled(files);
   return ['sync', 's3://b/p', destination];
 };
+/** The same where the other side has all of it already, and it comes again. */
+const upAgain: Row['words'] = (source, _destination, _faulty, files) => {
+  filled(files);
+  return ['sync', '--compare', 'always', source, 's3://b/p'];
+};
+const downAgain: Row['words'] = (source, destination, faulty, files) => {
+  const [verb, ...places] = down(source, destination, faulty, files);
+  return [verb, '--compare', 'always', ...places];
+};
+const TO_STORES = new Set([up, down, upAgain, downAgain]);
 
 /** What becomes of a copy. */
 const COPIED: Row['cells'] = {
@@ -520,6 +533,43 @@ const ROWS: Record<string, Row> = {
         [0, source, destination, fault === 'folded' ? 'F' : 'a'],
       ]),
     ) as Row['cells'],
+  },
+  'sync --compare always to a store': {
+    words: upAgain,
+    cells: {
+      view: [0, BOTH, BOTH, '2 files copied'],
+      folded: [0, NAMESAKES, '', '4 files copied'],
+      'equal inodes': [0, TWINS, '', '2 files copied'],
+      'whole seconds': [0, BOTH, BOTH, '2 files copied'],
+      'clamped times': [0, BOTH, '', '2 files copied'],
+      'dropped times': [0, BOTH, '', '2 files copied'],
+      'no chown': [0, BOTH, '', '2 files copied'],
+      'no chmod': [0, BOTH, '', '2 files copied'],
+      'no xattr': [0, BOTH, '', '2 files copied'],
+      'ends early': [24, BOTH, '', 'after 7 bytes, and its size is 10'],
+      'goes on': [24, BOTH, '', 'goes on after 4 bytes, which is its size'],
+      hangs: [130, BOTH, '', ': aborting\n'],
+      'nothing new': [0, BOTH, '', '2 files copied'],
+    },
+  },
+  'sync --compare always from a store': {
+    words: downAgain,
+    before: 'copy',
+    cells: {
+      view: [0, BOTH, BOTH, '2 files copied'],
+      folded: [23, NAMESAKES, ONE_OF_EACH, 'another key is the same name here'],
+      'equal inodes': [0, TWINS, TWINS, '2 files copied'],
+      'whole seconds': [0, BOTH, BOTH, '2 files copied'],
+      'clamped times': [0, BOTH, BOTH, '2 files copied'],
+      'dropped times': [23, BOTH, BOTH, 'the times were not kept'],
+      'no chown': [0, BOTH, BOTH, '2 files copied'],
+      'no chmod': [23, BOTH, BOTH, 'not permitted'],
+      'no xattr': [0, BOTH, BOTH, '2 files copied'],
+      'ends early': [0, BOTH, BOTH, '2 files copied'],
+      'goes on': [0, BOTH, BOTH, '2 files copied'],
+      hangs: [0, BOTH, BOTH, '2 files copied'],
+      'nothing new': [23, BOTH, BOTH, 'Required key not available'],
+    },
   },
   dsync: {
     // What the real rsync makes of them: it takes a size for all that there is (which is told afterwards), and of two names
@@ -1095,7 +1145,7 @@ describe.each(Object.entries(ROWS))('%s', (row, { words, before, input, cells, d
       }
 
       const onStart = world.stopped ? (child: ChildProcess) => void stopTwice(child, mount) : undefined;
-      const env = words === up || words === down ? server.env : {};
+      const env = TO_STORES.has(words) ? server.env : {};
       const { code, stdout, stderr } = await runFrom(stdin, words(source, destination, faulty, world.files), {
         onStart,
         env,
