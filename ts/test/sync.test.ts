@@ -930,6 +930,10 @@ it('compares places of two servers, and symlinks with what a store has of them',
   expect([two.code, two.stdout], two.stderr).toEqual([1, '>fc........ b\n']);
   const same = await compare('s3://b/p', 's3://b/p');
   expect([same.code, same.stdout], same.stderr).toEqual([0, '']);
+  // To two stores a marker is an object like any other; a disk has a directory for it.
+  here.put('p/m/', '');
+  const marked = await compare(...across, 's3://b/p', 's3://b/p');
+  expect([marked.code, marked.stdout], marked.stderr).toEqual([1, expect.stringMatching(/^.{11} b\n\*deleting +m\/\n$/)]);
   // A path is where it is, whatever is said of the server of the first place.
   const mixed = await compare(...across, tree({ a: 'p/a', b: 'pb!' }), 's3://b/p');
   expect(mixed.code, mixed.stderr).toBe(0);
@@ -937,7 +941,7 @@ it('compares places of two servers, and symlinks with what a store has of them',
     ...{ left: 's3://b/p', right: 's3://b/p', content: 'whole', environment: here.env },
     ...{ leftStore: { endpoint: there.endpoint }, leftCredentials: { key: KEY, secret: SECRET } },
   });
-  expect(differences).toMatchObject({ changed: 1, left: 0, right: 0 });
+  expect(differences).toMatchObject({ changed: 1, left: 0, right: 1 });
 
   const linked = tree({ a: 'p/a', b: 'pb!' });
   for (const [name, text] of [

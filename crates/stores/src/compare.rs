@@ -39,6 +39,10 @@ const QUESTION_BYTES: u64 = 256 << 10;
 
 /// A comparison, as asked for.
 #[derive(Clone)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is an independent option of the command line"
+)]
 pub struct CompareOptions {
     /// URL or path: what is, or was.
     pub left: Vec<u8>,
@@ -143,7 +147,7 @@ impl Work for Compare {
             options,
             desk,
             sides: [&*left, &*right],
-            directories: left.abilities().directories && right.abilities().directories,
+            directories: left.abilities().directories == right.abilities().directories,
         };
         let mut finder = Finder {
             look: &look,
@@ -263,7 +267,7 @@ struct Look<'l> {
     options: &'l CompareOptions,
     desk: &'l Arc<Desk>,
     sides: [&'l dyn Store; 2],
-    /// Both sides have directories of their own.
+    /// Both sides have directories of their own, or neither: to two stores a marker is an object like any other.
     directories: bool,
 }
 

@@ -174,7 +174,8 @@ impl Rule {
             }
         };
         let values = &all[from..=last];
-        if values.iter().any(|partition| &*partition.value == hive::NO_VALUE) {
+        let has_none = |partition: &hive::Partition<'_>| matches!(&*partition.value, b"" | hive::NO_VALUE);
+        if values.iter().any(has_none) {
             return None;
         }
         Some(Place {
@@ -467,11 +468,16 @@ mod tests {
             "d/year=2022/month=10/b",
             "d/year=2023/month=1/a",
             "d/year=2023/month=__HIVE_DEFAULT_PARTITION__/a",
+            "d/year=2023/month=/a",
             "e/year=2023/month=06/a",
             "e/year=2023/month=6/b",
             "e/year=2023/month=7/a",
         ];
-        let always = ["d/readme", "d/year=2023/month=__HIVE_DEFAULT_PARTITION__/a"];
+        let always = [
+            "d/readme",
+            "d/year=2023/month=/a",
+            "d/year=2023/month=__HIVE_DEFAULT_PARTITION__/a",
+        ];
         let check = |rule: Rule, gone: &[&str]| {
             let (left, report) = kept(&keys, rule.clone());
             let expected: Vec<&str> = keys.iter().filter(|key| !gone.contains(key)).copied().collect();

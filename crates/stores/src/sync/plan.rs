@@ -69,25 +69,23 @@ pub fn plan(
     let mut changes = Changes::default();
     if source.size == destination.size {
         let known = remembered.filter(|_| rules.compare == Compare::State);
-        match (rules.compare, known, same) {
-            (Compare::Size, ..) | (Compare::Checksum, _, Some(true)) => return Plan::Skip(Reason::Unchanged),
-            (Compare::Checksum, _, None) => return Plan::Content,
-            (Compare::Always, ..) | (Compare::Checksum, _, Some(false)) => changes.insert(Changes::CONTENT),
-            (Compare::State, Some(known), _) if known.is_of(source, destination) => {
+        if known.is_some_and(|known| known.is_of(source, destination)) {
+            return Plan::Skip(Reason::Unchanged);
+        }
+        match (rules.compare, same) {
+            (Compare::Size, _) | (Compare::Checksum | Compare::State, Some(true)) => {
                 return Plan::Skip(Reason::Unchanged);
             }
-            (Compare::State, Some(_), Some(true)) => return Plan::Skip(Reason::Unchanged),
-            (Compare::State, Some(_), Some(false)) => changes.insert(Changes::CONTENT),
-            // A run that was killed has brought it and not remembered it: what it kept aside is not to be replaced by that.
-            (Compare::State, Some(_), None) => match has_same_time(source, destination) {
+            (Compare::Checksum, None) => return Plan::Content,
+            (Compare::Always, _) | (Compare::Checksum | Compare::State, Some(false)) => {
+                changes.insert(Changes::CONTENT);
+            }
+            (Compare::Mtime | Compare::State, _) => match has_same_time(source, destination) {
                 None => return Plan::Facts,
-                Some(true) => return Plan::Content,
-                Some(false) => changes.insert(Changes::CONTENT),
-            },
-            (Compare::Mtime | Compare::State, ..) => match has_same_time(source, destination) {
-                None => return Plan::Facts,
+                // A run that was killed may have brought it and not remembered it: what it kept aside is not to be replaced by that.
+                Some(true) if known.is_some() => return Plan::Content,
                 Some(true) => return Plan::Skip(Reason::Unchanged),
-                Some(false) => changes.insert(Changes::TIME),
+                Some(false) => changes.insert(known.map_or(Changes::TIME, |_| Changes::CONTENT)),
             },
         }
     } else {
