@@ -933,7 +933,10 @@ it('compares places of two servers, and symlinks with what a store has of them',
   // To two stores a marker is an object like any other; a disk has a directory for it.
   here.put('p/m/', '');
   const marked = await compare(...across, 's3://b/p', 's3://b/p');
-  expect([marked.code, marked.stdout], marked.stderr).toEqual([1, expect.stringMatching(/^.{11} b\n\*deleting +m\/\n$/)]);
+  expect([marked.code, marked.stdout], marked.stderr).toEqual([
+    1,
+    expect.stringMatching(/^.{11} b\n\*deleting +m\/\n$/),
+  ]);
   // A path is where it is, whatever is said of the server of the first place.
   const mixed = await compare(...across, tree({ a: 'p/a', b: 'pb!' }), 's3://b/p');
   expect(mixed.code, mixed.stderr).toBe(0);
@@ -1721,5 +1724,19 @@ it.skipIf(process.getuid?.() !== 0)(
     expect(filesOf(there)).toEqual({ 'd/new': '1', 'd/secret': 'new' });
     const rights = (cwd: string) => execFileSync('getfacl', ['-pE', 'd', 'd/new', 'd/secret'], { cwd }).toString();
     expect(rights(there)).toBe(rights(plain));
+    // What is kept of it is as it was.
+    const old = scratch();
+    for (const how of [
+      ['--conflict', 'keep-both'],
+      ['--backup-dir', old],
+    ]) {
+      writeFileSync(join(there, 'd/secret'), `as it is before ${how[0]}`);
+      expect(await sync(server, ...how, 's3://b/p', there)).toMatchObject({ code: 0 });
+    }
+    const kept = readdirSync(join(there, 'd')).filter((name) => name.includes('.conflict-'));
+    for (const path of [...kept.map((name) => join(there, 'd', name)), join(old, 'd/secret')]) {
+      expect([path, statSync(path).mode & 0o777]).toEqual([path, 0o600]);
+    }
+    expect(kept).toHaveLength(1);
   },
 );

@@ -569,7 +569,7 @@ impl Store for Local {
     }
 
     fn mode_of(&self, facts: &Facts) -> Option<u32> {
-        let kept = facts.mode.filter(|_| self.options.modes)?;
+        let kept = facts.mode.filter(|_| self.options.modes || facts.aside)?;
         // Whoever kept it may have run as somebody else: nothing is given set-id bits here.
         Some(kept & 0o777)
     }

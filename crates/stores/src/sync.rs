@@ -12,8 +12,6 @@ pub mod options;
 mod plan;
 mod state;
 
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -41,7 +39,7 @@ use self::options::{Names, Proof, SyncOptions};
 use self::plan::Rules;
 use self::state::{Known, Remembered, State};
 use crate::join::{Broken, Join, Met};
-use crate::local::{LocalOptions, whole_path};
+use crate::local::LocalOptions;
 use crate::location::{Location, refuse_nested};
 use crate::session::{JOBS, Session};
 use crate::store::{Entry, Gone, Store, Told};
@@ -196,7 +194,6 @@ fn between(
         },
         desk,
         state: state.as_ref(),
-        own: own_keys(options, [source, destination]),
         blocked: Blocked::new(options.spill_directory.as_deref(), desk),
         broken: OnceLock::new(),
         partial: AtomicBool::new(false),
@@ -327,18 +324,6 @@ fn remembered(
     Ok((Some(state), Some(known)))
 }
 
-/// Keys that the state file would have.
-fn own_keys(options: &SyncOptions, stores: [&dyn Store; 2]) -> Vec<Vec<u8>> {
-    let Some(state) = options.state.as_deref().map(whole_path) else {
-        return Vec::new();
-    };
-    let roots = stores.map(Store::identity);
-    let keys = roots
-        .iter()
-        .filter_map(|root| state.strip_prefix(OsStr::from_bytes(root)).ok());
-    keys.map(|key| key.as_os_str().as_bytes().to_vec()).collect()
-}
-
 /// Where keys come from.
 enum Input<'l> {
     Listed(Box<Join<'l>>),
@@ -374,8 +359,6 @@ struct Run<'s> {
     deed: Deed<'s>,
     desk: &'s Arc<Desk>,
     state: Option<&'s State>,
-    /// What that file would be called if it were an entry of one of both sides: it is none.
-    own: Vec<Vec<u8>>,
     /// What waits until extra entries are gone.
     blocked: Blocked,
     /// Why nothing more is done: temporary files, the state file.
@@ -392,9 +375,6 @@ struct Run<'s> {
 impl Run<'_> {
     /// Whether rules exclude a key, or a directory above it, or it is in no partition that was asked for.
     fn is_excluded(&self, key: &[u8]) -> bool {
-        if self.own.iter().any(|own| own == key) {
-            return true;
-        }
         if self.partition.as_ref().is_some_and(|wanted| !wanted.hold(key)) {
             return true;
         }
