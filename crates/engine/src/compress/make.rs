@@ -362,7 +362,18 @@ fn compare(
         .content;
     let same = if packs {
         let run = (run.desk, hand.counters);
-        let (digests, _) = digests((file.as_fd(), stat), &[], &mut hand.hashers, run, &mut hand.buffer)?;
+        let read = digests((file.as_fd(), stat), &[], &mut hand.hashers, run, &mut hand.buffer);
+        if matches!(
+            &read,
+            Err(Stopped::Fault(Fault {
+                cause: Cause::Changed,
+                ..
+            }))
+        ) {
+            // It may have gone.
+            unchanged(file, stat, Operation::Read)?;
+        }
+        let (digests, _) = read?;
         digests.first().is_some_and(|digest| *digest.bytes() == content)
     } else {
         unchanged(file, stat, Operation::Read)?;
@@ -372,6 +383,8 @@ fn compare(
     };
     let now = sys::stat_fd(there.as_fd()).map_err(made(Operation::Stat))?;
     if !now.is_same(existing) {
+        // Another run may have taken it for its own, and the file away.
+        unchanged(file, stat, Operation::Verify)?;
         return Err(conflict("it changed while it was compared, so both stay").into());
     }
     if !same {
@@ -442,7 +455,8 @@ pub fn dress(
         return Err(lacks(what));
     }
     scratch.shortfalls = told;
-    if alone {
+    // What has them is left as it is: another run may be comparing it.
+    if alone && look()?.mtime != stat.mtime {
         set_times(keep, stat, to, 0, scratch)?;
     }
     // Some take times without a word, and drop them.
