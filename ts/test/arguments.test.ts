@@ -61,6 +61,8 @@ const KINDS = {
   count: { right: 3, wrong: [...NO_NUMBER, -1, 1.5, 2 ** 32] },
   id: { right: 7, wrong: [...NO_NUMBER, -1, 1.5, 2 ** 32 - 1] },
   size: { right: 4096, wrong: [...NO_NUMBER, -1, 1.5, 2 ** 53] },
+  // Enough for one worker of any format; less is refused by its name.
+  memory: { right: 2 ** 30, wrong: [...NO_NUMBER, -1, 1.5, 2 ** 53] },
   nice: { right: 1, wrong: [...NO_NUMBER, 1.5, -21, 20, 2 ** 32 + 1] },
   limit: { right: '5%', wrong: [...NOTHING, NaN, -1, 1.5, 2 ** 53, '', 'x', '-1', '5 %', '101%', '1.5%', [], {}] },
   limits: {
@@ -212,7 +214,7 @@ const CONVERSION = {
   keep: 'boolean',
   owner: 'boolean',
   inUse: 'patterns',
-  memory: 'size',
+  memory: 'memory',
   spillDirectory: 'path',
 } as const;
 const REACHING = {
@@ -529,7 +531,7 @@ const CALLS: Record<string, Call> = {
       storedManifest: 'storedManifest',
       extensions: 'patterns',
       minSize: 'size',
-      memory: 'size',
+      memory: 'memory',
       format: 'text xz',
       level: 'count',
       index: 'boolean',
