@@ -6,6 +6,7 @@ import { type ChildProcess, execFileSync } from 'node:child_process';
 import {
   chmodSync,
   existsSync,
+  lstatSync,
   mkdirSync,
   readdirSync,
   readFileSync,
@@ -1544,7 +1545,40 @@ it('chooses between two paths too, and brings what a copy would bring of a file'
   ]);
   const { mode, mtimeMs } = statSync(join(to('all'), 'a'));
   expect([mode & 0o777, mtimeMs]).toEqual([0o751, 1_600_000_000_000]);
-  expect(statSync(join(to('all'), 'holes')).blocks).toBe(0);
+  expect(statSync(join(to('all'), 'holes')).blocks).toBeLessThan(MIB / 1024);
+});
+
+it('brings what was a file as a symlink or a directory between two paths, and the reverse, when what was there may go', async () => {
+  const kinds = {
+    file: (path: string) => writeFileSync(path, '1'),
+    link: (path: string) => symlinkSync('x', path),
+    directory: (path: string) => {
+      mkdirSync(path);
+      writeFileSync(join(path, 'a'), '1');
+    },
+  };
+  const root = scratch();
+  const [source, there] = [join(root, 'source'), join(root, 'there')];
+  for (const place of [source, there]) mkdirSync(place);
+  const names = Object.entries(kinds).flatMap(([was, make]) =>
+    Object.entries(kinds).flatMap(([is, makeNew]) => {
+      if (was === is) return [];
+      const name = `${was}-${is}`;
+      make(join(there, name));
+      makeNew(join(source, name));
+      return [name];
+    }),
+  );
+  const kindsIn = (place: string) =>
+    names.map((name) => {
+      const stat = lstatSync(join(place, name));
+      return stat.isFile() ? 'file' : stat.isSymbolicLink() ? 'link' : 'directory';
+    });
+  const before = kindsIn(there);
+  expect(await between('--min-size', '0', source, there)).toMatchObject({ code: 23, added: 0, updated: 0 });
+  expect(kindsIn(there)).toEqual(before);
+  expect(await between('--min-size', '0', '--delete', source, there)).toMatchObject({ code: 0, added: 6, removed: 8 });
+  expect(kindsIn(there)).toEqual(kindsIn(source));
 });
 
 it('remembers, keeps aside and heeds conflicts between two paths', async () => {
