@@ -249,6 +249,33 @@ describe('copy --move', () => {
   });
 });
 
+describe('what is in the way of an entry', () => {
+  it.each([
+    [['copy', 's/', 'd'], 'with --delete it goes'],
+    [['sync', 's', 'd'], 'with --delete it goes'],
+    [['hpcp', 's/', '-d', 'd'], 'with -rme it goes'],
+    [['copy', '--move', 's/', 'd'], 'with --delete it goes'],
+    [['move', 's/', 'd'], undefined],
+    [['migrate', 's/', 'd'], undefined],
+  ])('%j tells with which of its own flags it would go', async (args, told) => {
+    const root = scratch();
+    for (const name of ['s', 'd/a/in']) mkdirSync(join(root, name), { recursive: true });
+    writeFileSync(join(root, 's/a'), '1');
+    const { stderr } = await run(args, { cwd: root });
+    expect(stderr).toContain('directory');
+    expect(/with -\S+ it goes/.exec(stderr)?.[0], stderr).toBe(told);
+  });
+
+  it('is told by the option of the library, and by no flag', async () => {
+    const root = scratch();
+    for (const name of ['s', 'd/a/in']) mkdirSync(join(root, name), { recursive: true });
+    writeFileSync(join(root, 's/a'), '1');
+    const { failures } = await copy({ sources: `${root}/s/`, destination: join(root, 'd') });
+    expect(failures).toMatchObject([{ kind: 'conflict', option: 'removeExtra' }]);
+    expect(failures[0]?.message).not.toContain('--');
+  });
+});
+
 /** Small inodes of ext4 end in January 2038. */
 describe.skipIf(process.getuid?.() !== 0)('a move to where time ends early', () => {
   it.each([

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bulkhaul_engine::entry::{Reason, kind_text};
-use bulkhaul_engine::error::{Failure, symbol};
+use bulkhaul_engine::error::{Failure, Missed, symbol};
 use bulkhaul_engine::event::{EntryEvent, Event, Victims};
 use bulkhaul_engine::report::{self, Note};
 use napi::bindgen_prelude::{Buffer, Either5};
@@ -45,6 +45,7 @@ pub struct JsFailure {
     pub entry_kind: &'static str,
     pub errno: Option<String>,
     pub message: String,
+    pub option: Option<&'static str>,
 }
 
 /// Something kept short, or a warning.
@@ -142,6 +143,10 @@ pub fn failure(f: Failure) -> JsFailure {
         entry_kind: kind_text(f.entry),
         errno: f.errno.map(symbol),
         message: f.message,
+        option: f.option.map(|option| match option {
+            Missed::RemoveExtra => "removeExtra",
+            Missed::AcceptTimeLoss => "acceptTimeLoss",
+        }),
     }
 }
 

@@ -377,6 +377,17 @@ pub struct Failure {
     pub errno: Option<Errno>,
     /// `operation path: cause`, the path in lossy UTF-8 and not escaped.
     pub message: String,
+    /// The option without which it failed, where one is known.
+    pub option: Option<Missed>,
+}
+
+/// An option without which something fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missed {
+    /// Extra entries of the destination go.
+    RemoveExtra,
+    /// Times that are not kept are no loss.
+    AcceptTimeLoss,
 }
 
 impl Failure {
@@ -436,6 +447,7 @@ impl Failure {
             entry,
             errno,
             message,
+            option: None,
         }
     }
 }

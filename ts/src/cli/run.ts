@@ -18,6 +18,7 @@ import type { FailureSettings } from '../report/failures.js';
 import type { Follower, Listener, ReportSettings } from '../report/follow.js';
 import type { Origin } from '../report/log.js';
 import type { ServeSettings } from '../report/serve.js';
+import type { FlagNames } from '../report/summary.js';
 import { ExitCode } from '../verdict.js';
 import { answer } from './answer.js';
 import type { Witness } from './ended.js';
@@ -58,6 +59,8 @@ export interface CommonSettings {
   serve?: { address: string; control: boolean } | undefined;
   /** The name before each failure that is shown as it happens; absent: the product's. */
   label?: string;
+  /** What its options are called, where a failure may lack one. */
+  flags?: FlagNames;
   /**
    * A step before or beside the work, in a word for its status: its failures are not shown and not kept, and it has no
    * summary; whoever takes it tells what came of it.
@@ -246,7 +249,11 @@ function wantsEntries({ dryRun, verbose, quiet }: CommonSettings): boolean {
 const OWN = [`bulkhaul-failures-${Math.random().toString(36).slice(2, 8).padEnd(6, '0')}`, `${process.pid}.jsonl`];
 const made = new Set<string>();
 
-function failureSettings(label: string, env: NodeJS.ProcessEnv, origin: Origin): FailureSettings {
+function failureSettings(
+  { label = 'bulkhaul', flags = {} }: CommonSettings,
+  env: NodeJS.ProcessEnv,
+  origin: Origin,
+): FailureSettings {
   const path = join(spillDirectory(env), ...OWN);
   const open = async () => {
     const { Log } = await import('../report/log.js');
@@ -262,7 +269,7 @@ function failureSettings(label: string, env: NodeJS.ProcessEnv, origin: Origin):
       return undefined;
     }
   };
-  return { label, open };
+  return { label, flags, open };
 }
 
 /**
@@ -274,7 +281,7 @@ export function inUse({ logFile }: CommonSettings, env: NodeJS.ProcessEnv): { in
 }
 
 function reportSettings(settings: CommonSettings, { env, stdout, stderr }: Outputs): ReportSettings {
-  const { json, quiet, logFile, label = 'bulkhaul', aside, exitCode, metrics } = settings;
+  const { json, quiet, logFile, aside, exitCode, metrics } = settings;
   const origin = originOf();
   const dumb = env.TERM === 'dumb';
   const terminal = isTerminal(stderr) && !dumb;
@@ -300,7 +307,7 @@ function reportSettings(settings: CommonSettings, { env, stdout, stderr }: Outpu
     metrics: aside === undefined ? metrics : undefined,
     origin,
     exitCode,
-    failures: aside !== undefined || settings.ownFailures ? undefined : failureSettings(label, env, origin),
+    failures: aside !== undefined || settings.ownFailures ? undefined : failureSettings(settings, env, origin),
   };
 }
 

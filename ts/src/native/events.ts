@@ -122,6 +122,8 @@ export interface NativeFailure {
   errno?: string;
   /** One sentence: `operation path: cause`, lossy; the consumer escapes it. */
   message: string;
+  /** The option without which it failed: `removeExtra`, where something else has its name in the destination. Absent: none is known. */
+  option?: 'removeExtra' | 'acceptTimeLoss';
 }
 
 /** Something kept short of what the source has, or a warning; reported once per kind, counted in the report. */

@@ -8,7 +8,6 @@ import { lstat, stat } from 'node:fs/promises';
 import { BulkhaulError } from '../error.js';
 import { type PathLike, toBytes } from '../names.js';
 import { aliased } from '../native/alias.js';
-import type { NativeFailure } from '../native/events.js';
 import type {
   NativeCopyManifest,
   NativeCopyOptions,
@@ -17,7 +16,6 @@ import type {
   NativePacking,
   NativePlacement,
 } from '../native/options.js';
-import { retoldFailures } from '../native/retold.js';
 import { loadAddon } from '../native.js';
 import {
   boolean,
@@ -277,17 +275,8 @@ export async function prepareCopy(
   };
   const names = aliases.map(({ path, name }) => ({ path: pathBytes(path), name: pathBytes(name) }));
   return prepared(journal, async () => {
-    const job = aliased((await loadAddon()).copy(native), names);
-    return removeExtra === undefined ? retoldFailures(job, unadvised) : job;
+    return aliased((await loadAddon()).copy(native), names);
   });
-}
-
-/** What the engine advises where something else is in the way. It is of no use to who has no such option. */
-const ADVICE = ' (with --delete, or -rme of hpcp, it goes)';
-
-function unadvised(failure: NativeFailure): NativeFailure {
-  const { message } = failure;
-  return message.endsWith(ADVICE) ? { ...failure, message: message.slice(0, -ADVICE.length) } : failure;
 }
 
 function nativePacking({ extensions, ...rest }: Given<NativePacking>): NativePacking {

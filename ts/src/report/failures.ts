@@ -12,7 +12,7 @@ import type { ErrorEvent, Event, Report } from '../events.js';
 import { display } from '../names.js';
 import type { Log } from './log.js';
 import type { Reporter } from './reporter.js';
-import { failureText } from './summary.js';
+import { type FlagNames, failureText } from './summary.js';
 
 /** Failures that are shown as they happen. */
 const SHOWN = 20;
@@ -21,6 +21,8 @@ const SHOWN = 20;
 export interface FailureSettings {
   /** Before each line. */
   label: string;
+  /** What its options are called. */
+  flags: FlagNames;
   /** Opens the file, if it can be had: its name, and what writes it. */
   open: () => Promise<{ path: string; log: Log } | undefined>;
 }
@@ -65,7 +67,7 @@ export class Failures implements Reporter {
   }
 
   #record(event: ErrorEvent): void {
-    if (this.shows) this.#show(failureText(event));
+    if (this.shows) this.#show(failureText(event, this.settings.flags));
     this.#file?.log.take(event);
   }
 

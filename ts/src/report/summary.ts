@@ -393,7 +393,15 @@ function failureLines({ failureKinds, failureFile }: Report): string[] {
   ];
 }
 
-/** One failure, on one line: the engine's sentence, with the name in it whole where it is no text. */
-export function failureText({ path, message }: Pick<ErrorEvent, 'path' | 'message'>): string {
-  return display(isText(path) ? message : message.replace(toBytes(path).toString(), () => path));
+/** What a command calls options without which something fails; it tells of no others. */
+export type FlagNames = Partial<Record<NonNullable<ErrorEvent['option']>, string>>;
+
+/** One failure, on one line: the engine's sentence, with the name in it whole where it is no text, and the flag that it lacks. */
+export function failureText(
+  { path, message, option }: Pick<ErrorEvent, 'path' | 'message' | 'option'>,
+  flags: FlagNames = {},
+): string {
+  const text = display(isText(path) ? message : message.replace(toBytes(path).toString(), () => path));
+  const flag = option && flags[option];
+  return flag === undefined ? text : `${text} (with ${flag} it goes)`;
 }

@@ -20,7 +20,7 @@ use crate::copy::entry::{Done, Finished, Names};
 use crate::copy::plan::IN_THE_WAY;
 use crate::copy::run::Run;
 use crate::entry::{Changes, Outcome, Reason};
-use crate::error::{Cause, Failure, Fault, Side, Stopped};
+use crate::error::{Cause, Failure, Fault, Missed, Side, Stopped};
 use crate::event::EntryEvent;
 use crate::records::entry;
 use crate::report::counters::Counters;
@@ -255,14 +255,17 @@ impl<'r> Worker<'r> {
             (Cause::Errno(errno), Side::Destination(index)) => {
                 self.run.targets.get(index).and_then(|t| t.hint(*errno, 0))
             }
-            (Cause::Conflict(what), _) if IN_THE_WAY.contains(what) && !self.run.rules.asked.remove_extra => {
-                Some("with --delete, or -rme of hpcp, it goes".into())
+            _ => None,
+        };
+        let option = match &fault.cause {
+            Cause::Conflict(what) if IN_THE_WAY.contains(what) && !self.run.rules.asked.remove_extra => {
+                Some(Missed::RemoveExtra)
             }
-            (Cause::NotKept(what), _) if what == ITS_TIME => Some("with --accept-time-loss it goes".into()),
+            Cause::NotKept(what) if what == ITS_TIME => Some(Missed::AcceptTimeLoss),
             _ => None,
         };
         let failure = Failure::new(fault, path, kind, hint.as_deref());
-        self.run.desk.fail(failure);
+        self.run.desk.fail(Failure { option, ..failure });
     }
 
     /// What could not be kept of the current entry, once for each kind.

@@ -3,6 +3,7 @@ import { BulkhaulError } from '../../error.js';
 import type { Job } from '../../ops/job.js';
 import type { CopyOptions } from '../../ops/mapping.js';
 import type { SpreadOptions } from '../../ops/spread.js';
+import type { FlagNames } from '../../report/summary.js';
 import { CREW, crewOf } from '../crew.js';
 import { formatOf } from '../digests.js';
 import { flag, value } from '../options.js';
@@ -10,6 +11,8 @@ import { Command } from '../parser.js';
 import { runJob } from '../run.js';
 import { CopyingCommand, listOf } from '../trees.js';
 import { refuseElsewhere } from '../values.js';
+
+const FLAGS: FlagNames = { removeExtra: '--delete', acceptTimeLoss: '--accept-time-loss' };
 
 export class CopyCommand extends CopyingCommand {
   static override paths = [['copy']];
@@ -87,7 +90,7 @@ export class CopyCommand extends CopyingCommand {
     new Output(context.stdout, () => {
       left = true;
     });
-    const report = await runJob(begin, settings, context);
+    const report = await runJob(begin, { ...settings, flags: FLAGS }, context);
     if (!left) await this.conclude(report);
     return report.exitCode;
   }

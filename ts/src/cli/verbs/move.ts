@@ -1,8 +1,11 @@
 /** `bulkhaul move`: options in, one move run, its summary on stderr and its exit code out. */
+import type { FlagNames } from '../../report/summary.js';
 import { flag, rules } from '../options.js';
 import { Command } from '../parser.js';
 import { runJob } from '../run.js';
 import { TreesCommand } from '../trees.js';
+
+const FLAGS: FlagNames = { acceptTimeLoss: '--accept-time-loss' };
 
 export class MoveCommand extends TreesCommand {
   static override paths = [['move']];
@@ -45,7 +48,7 @@ export class MoveCommand extends TreesCommand {
     const exclude = await this.patterns(this.rules);
     const options = { ...this.ends, ...this.common, exclude, requireSpace, acceptTimeLoss };
     const { move } = await import('../../ops/move.js');
-    const report = await runJob((entries) => move({ ...options, entries }), settings, context);
+    const report = await runJob((entries) => move({ ...options, entries }), { ...settings, flags: FLAGS }, context);
     await this.conclude(report);
     return report.exitCode;
   }

@@ -4,6 +4,7 @@ import { BulkhaulError } from '../../error.js';
 import { display, fromBytes } from '../../names.js';
 import type { StoreRequests } from '../../native/options.js';
 import type { SyncOptions } from '../../ops/sync.js';
+import type { FlagNames } from '../../report/summary.js';
 import { choice, flag, limit, number, operands, rules, value, values } from '../options.js';
 import { Command } from '../parser.js';
 import { runJob, spillDirectory } from '../run.js';
@@ -13,6 +14,8 @@ import { contentOf, parseAge, parseCount, parseLasting, parsePercent, parseSize 
 const COMPARE = ['auto', 'size', 'mtime', 'checksum', 'state', 'always'] as const;
 const CONFLICT = ['source', 'newer', 'larger', 'destination', 'skip', 'keep-both', 'fail'] as const;
 const VERIFY = ['size', 'hash', 'full'] as const;
+
+const FLAGS: FlagNames = { removeExtra: '--delete' };
 
 export class SyncCommand extends TwoStoresCommand {
   static override paths = [['sync']];
@@ -251,7 +254,7 @@ export class SyncCommand extends TwoStoresCommand {
     const { syncDir, syncFiles } = await import('../../ops/sync.js');
     const report = await runJob(
       (entries) => (names ? syncFiles({ ...options, ...names, entries }) : syncDir({ ...options, entries })),
-      settings,
+      { ...settings, flags: FLAGS },
       context,
     );
     if (!settings.json && !(settings.quiet && report.complete)) {

@@ -7,7 +7,7 @@
 import { BulkhaulError, type ErrorCode } from '../../../error.js';
 import type { ErrorEvent, Report } from '../../../events.js';
 import { display } from '../../../names.js';
-import { failureText } from '../../../report/summary.js';
+import { type FlagNames, failureText } from '../../../report/summary.js';
 import { count } from '../../../report/units.js';
 import { systemError } from '../../exit.js';
 import { UsageError } from '../argparse.js';
@@ -109,9 +109,12 @@ export function exitCode(problems: readonly Problem[]): number {
   return Math.max(0, ...problems.map((each) => CODES[each.case]));
 }
 
+/** What is called otherwise here than in the library. */
+export const FLAGS: FlagNames = { removeExtra: '-rme', acceptTimeLoss: '--accept-time-loss' };
+
 /** What the report says went wrong. Failures beyond those that it keeps are counted in one problem. */
 export function problemsOf(report: Report): Problem[] {
-  const problems = report.failures.map((failure) => told(caseOf(failure), failureText(failure)));
+  const problems = report.failures.map((failure) => told(caseOf(failure), failureText(failure, FLAGS)));
   const all = Object.values(report.failureKinds).reduce((sum, count) => sum + count, 0);
   if (all > report.failures.length) {
     problems.push(problem('copy failed', `Copy failed: ${all - report.failures.length} more failures`));

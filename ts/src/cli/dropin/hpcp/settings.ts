@@ -12,6 +12,7 @@ import { type CommonSettings, journalSettings, stateDirectory } from '../../run.
 import { parseCount, parseRate } from '../../values.js';
 import { UsageError } from '../argparse.js';
 import { watched } from '../settings.js';
+import { FLAGS } from './codes.js';
 import { choice, type HpcpValues } from './flags.js';
 
 /** Worker threads at most, as the engine has it. */
@@ -21,6 +22,7 @@ const MOST = 1024;
 export function settingsOf(values: HpcpValues, exitCode: (report: Report) => number): CommonSettings {
   return {
     label: 'hpcp',
+    flags: FLAGS,
     exitCode,
     dryRun: values.dry_run,
     json: values.json,
