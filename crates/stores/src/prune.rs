@@ -4,6 +4,7 @@
 //! anything goes; where not all is known, or more would go than may, nothing does. Partitions are directories `KEY=VALUE`; the
 //! last ones of each group stay, in the order of their values ([`hive::compare`]). What is in no such partition stays.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -26,8 +27,8 @@ use crate::session::{Session, SessionOptions};
 use crate::store::{Abilities, Gone, Store};
 use crate::sweep::{Doomed, Victim};
 
-/// Partitions that are told apart; beyond it nothing is done.
-const MOST_PARTITIONS: usize = 1_000_000;
+/// Partitions that are told apart; beyond it nothing is done. Each takes some 100 bytes.
+const MOST_PARTITIONS: usize = 500_000;
 
 /// What stays.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -123,7 +124,7 @@ struct Place<'k> {
 struct Values(Vec<Vec<u8>>);
 
 impl Ord for Values {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+    fn cmp(&self, other: &Self) -> Ordering {
         let pairs = self.0.iter().zip(&other.0);
         pairs
             .map(|(a, b)| hive::compare(a, b))
@@ -133,7 +134,7 @@ impl Ord for Values {
 }
 
 impl PartialOrd for Values {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
@@ -146,6 +147,23 @@ impl Rule {
             .as_ref()
             .map(|within| format!(" within one of {}", show(within)));
         format!("in a partition of {}{}", keys.join(", "), within.unwrap_or_default())
+    }
+
+    /// The order of two partitions of a group. It says that 6 and 06 are one.
+    fn order(&self, one: &Partition, other: &Partition) -> Ordering {
+        let values = |partition: &Partition| self.place(&partition.path).map(|place| place.values);
+        values(one).cmp(&values(other))
+    }
+
+    /// Those of a group, in their order, that do not stay.
+    fn old<'g>(&self, group: &'g [Partition]) -> &'g [Partition] {
+        let mut old = group;
+        for _ in 0..self.keep {
+            let Some(last) = old.last() else { break };
+            let are_one = old.iter().rev().take_while(|other| self.order(other, last).is_eq());
+            old = &old[..old.len() - are_one.count()];
+        }
+        old
     }
 
     /// None: it is in no such partition, or in one without a value.
@@ -193,8 +211,21 @@ struct Sum {
     bytes: u64,
 }
 
-/// Partitions by group and values. Values that are one in the order may have several paths: 6 and 06.
-type Groups = BTreeMap<Vec<u8>, BTreeMap<Values, BTreeMap<Vec<u8>, Sum>>>;
+/// A partition that was found.
+struct Partition {
+    /// With the slash behind it.
+    path: Box<[u8]>,
+    sum: Sum,
+}
+
+impl Partition {
+    fn name(&self) -> &[u8] {
+        self.path.strip_suffix(b"/").unwrap_or(&self.path)
+    }
+}
+
+/// Partitions by group: as they are listed, and then in their order.
+type Groups = BTreeMap<Vec<u8>, Vec<Partition>>;
 
 /// What is known when all is listed.
 #[derive(Default)]
@@ -212,19 +243,17 @@ fn prune(options: &PruneOptions, store: &dyn Store, desk: &Arc<Desk>) -> Result<
     desk.staff(workers);
     desk.enter(Phase::Scanning);
     let mut doomed = Doomed::new(options.spill_directory.as_deref(), desk);
-    let found = find(options, store, desk, &mut doomed)?;
+    let mut found = find(options, store, desk, &mut doomed)?;
     let mut going: HashSet<&[u8]> = HashSet::new();
     let mut victims = doomed.entries;
     if let Stays::Last(rule) = &options.stays {
-        let keep = usize::try_from(rule.keep).unwrap_or(usize::MAX);
-        let old = found.groups.values().flat_map(|group| {
-            let old = group.len().saturating_sub(keep);
-            group.values().take(old).flatten()
-        });
+        for group in found.groups.values_mut() {
+            group.sort_by(|one, other| rule.order(one, other).then_with(|| one.path.cmp(&other.path)));
+        }
         victims = 0;
-        for (partition, sum) in old {
-            going.insert(partition);
-            victims += sum.entries;
+        for partition in found.groups.values().flat_map(|group| rule.old(group)) {
+            going.insert(partition.name());
+            victims += partition.sum.entries;
         }
         if found.groups.is_empty() && found.entries > 0 && !found.partial && !found.interrupted {
             // A slip in a name would look as if all were kept.
@@ -261,11 +290,12 @@ fn prune(options: &PruneOptions, store: &dyn Store, desk: &Arc<Desk>) -> Result<
     let interrupted = found.interrupted || desk.cancel.is_draining();
     if options.entry_events && !interrupted {
         let failed = sweep.failed.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        for (partition, sum) in found.groups.values().flat_map(BTreeMap::values).flatten() {
-            match (going.contains(&partition[..]), failed.contains(partition)) {
+        for partition in found.groups.values().flatten() {
+            let (name, bytes) = (partition.name(), partition.sum.bytes);
+            match (going.contains(name), failed.contains(name)) {
                 (true, true) => {}
-                (true, false) => sweep.tell(partition, Kind::Directory, Outcome::Removed, None, sum.bytes),
-                (false, _) => sweep.tell(partition, Kind::Directory, Outcome::Skipped, Some(Reason::Kept), 0),
+                (true, false) => sweep.tell(name, Kind::Directory, Outcome::Removed, None, bytes),
+                (false, _) => sweep.tell(name, Kind::Directory, Outcome::Skipped, Some(Reason::Kept), 0),
             }
         }
     }
@@ -314,12 +344,18 @@ fn find(options: &PruneOptions, store: &dyn Store, desk: &Desk, doomed: &mut Doo
                 continue;
             };
             let group = found.groups.entry(place.group.to_vec()).or_default();
-            let one = group.entry(place.values).or_default();
-            let known = one.len();
-            let sum = one.entry(place.partition.to_vec()).or_default();
-            sum.entries += 1;
-            sum.bytes += entry.size;
-            found.partitions += one.len() - known;
+            // What is in one partition is listed together.
+            if group.last().is_none_or(|last| last.name() != place.partition) {
+                group.push(Partition {
+                    path: [place.partition, b"/"].concat().into(),
+                    sum: Sum::default(),
+                });
+                found.partitions += 1;
+            }
+            if let Some(Partition { sum, .. }) = group.last_mut() {
+                sum.entries += 1;
+                sum.bytes += entry.size;
+            }
             if found.partitions > MOST_PARTITIONS {
                 let text = format!("there are more than {MOST_PARTITIONS} partitions: prune what is in one of them");
                 return Err(Refusal::Safety(text));
