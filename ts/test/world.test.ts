@@ -453,6 +453,22 @@ const ROWS: Record<string, Row> = {
     words: (source, destination) => ['sync', source, destination],
     cells: COPIED,
   },
+  'sync file by file': {
+    words: (source, destination) => ['sync', '--min-size', '0', source, destination],
+    cells: {
+      ...COPIED,
+      view: [0, BOTH, BOTH, 'skipped: 2 not-needed, 2 unchanged'],
+      // Of two directories that are one, either makes it.
+      folded: [
+        23,
+        NAMESAKES,
+        /^(Dir\/r=[12] (F=upper|f=lower)|(F=upper )?dir\/r=[12]( f=lower)?)$/,
+        'another key is the same name here',
+      ],
+      'whole seconds': [0, BOTH, BOTH, 'skipped: 2 not-needed, 2 unchanged'],
+      'clamped times': [23, BOTH, BOTH, /LOST .*2208988800 s became 2000000000 s/],
+    },
+  },
   'sync to a store': {
     words: up,
     cells: {
