@@ -579,7 +579,7 @@ const ROWS: Record<string, Row> = {
       'clamped times': [0, BOTH, BOTH, '2 files copied'],
       'dropped times': [23, BOTH, BOTH, 'the times were not kept'],
       'no chown': [0, BOTH, BOTH, '2 files copied'],
-      'no chmod': [23, BOTH, BOTH, 'not permitted'],
+      'no chmod': [23, BOTH, BOTH, 'the mode was not kept'],
       'no xattr': [0, BOTH, BOTH, '2 files copied'],
       'ends early': [0, BOTH, BOTH, '2 files copied'],
       'goes on': [0, BOTH, BOTH, '2 files copied'],

@@ -717,9 +717,9 @@ struct Staged<'s> {
 
 impl Staged<'_> {
     /// It is to those who may read it what the file is that it replaces.
-    fn follow(&self) -> Result<(), Fault> {
+    fn follow(&self) -> Result<Vec<Shortfall>, Fault> {
         let there = match sys::open_node(self.at.as_fd(), &self.name) {
-            Err(Errno::NOENT) => return Ok(()),
+            Err(Errno::NOENT) => return Ok(Vec::new()),
             opened => opened.map_err(|errno| self.store.fault(Operation::Open, errno))?,
         };
         follow(&there, &self.file).map_err(|errno| self.store.fault(Operation::SetMode, errno))
@@ -736,11 +736,8 @@ impl Staged<'_> {
             // It may end with blocks of zeros, which were not written.
             sys::set_size(self.file.as_fd(), self.written).map_err(fault(Operation::Write))?;
         }
-        match self.store.mode_of(&self.facts) {
-            _ if self.resembles => {}
-            Some(mode) => unless_refused(sys::set_mode(node, mode)).map_err(fault(Operation::SetMode))?,
-            None if self.replaces => self.follow()?,
-            None => {}
+        if let (false, Some(mode)) = (self.resembles, self.store.mode_of(&self.facts)) {
+            unless_refused(sys::set_mode(node, mode)).map_err(fault(Operation::SetMode))?;
         }
         if options.sync {
             sys::sync_all(self.file.as_fd()).map_err(fault(Operation::Sync))?;
@@ -794,13 +791,16 @@ impl Writing for Staged<'_> {
         Ok(())
     }
 
-    fn resemble(&mut self, original: BorrowedFd<'_>) -> Result<Vec<Shortfall>, Stopped> {
-        let Some(likeness) = &self.store.likeness else {
-            return Ok(Vec::new());
-        };
-        likeness.give(original, self.file.as_fd(), self.store.side)?;
-        self.resembles = true;
-        Ok(likeness.shortfalls())
+    fn resemble(&mut self, original: Option<BorrowedFd<'_>>) -> Result<Vec<Shortfall>, Stopped> {
+        match (&self.store.likeness, original) {
+            (Some(likeness), Some(original)) => {
+                likeness.give(original, self.file.as_fd(), self.store.side)?;
+                self.resembles = true;
+                Ok(likeness.shortfalls())
+            }
+            _ if self.replaces && self.store.mode_of(&self.facts).is_none() => Ok(self.follow()?),
+            _ => Ok(Vec::new()),
+        }
     }
 
     fn finish(self: Box<Self>, sums: &Sums) -> Result<Entry, Stopped> {

@@ -154,9 +154,9 @@ pub trait Writing {
         Vec::new()
     }
 
-    /// After the last part: makes it like the file that it comes from, where both are of this machine and that is asked for;
-    /// answers what could not be kept.
-    fn resemble(&mut self, _original: BorrowedFd<'_>) -> Result<Vec<Shortfall>, Stopped> {
+    /// After the last part: makes it like the file of this machine that it comes from, if that is asked for, or else like the one
+    /// that it replaces; answers what could not be kept.
+    fn resemble(&mut self, _original: Option<BorrowedFd<'_>>) -> Result<Vec<Shortfall>, Stopped> {
         Ok(Vec::new())
     }
 

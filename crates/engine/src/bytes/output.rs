@@ -21,7 +21,7 @@ use crate::error::{Cause, Refusal, describe};
 use crate::job::desk::Desk;
 use crate::job::process::process;
 use crate::tree::keep::{Keep, Reach};
-use crate::tree::metadata::{Scratch, Subject, put_right};
+use crate::tree::metadata::{Scratch, Shortfall, Subject, put_right};
 use crate::tree::path::{c_string, join, open_directory_path, split};
 use crate::tree::staging::{Stager, Staging};
 
@@ -169,7 +169,8 @@ impl Place {
                 let made = Stager::new().stage(name, create)?;
                 let (made, _) = file.insert((Arc::new(made.0), made.1));
                 if let Some(there) = there {
-                    follow(&there, made)?;
+                    // What could not be had of a list's rights is told by nobody.
+                    follow(&there, made).map(drop)?;
                 }
                 Ok(Some(Sink::File(Arc::clone(made))))
             }
@@ -207,8 +208,8 @@ impl Place {
 }
 
 /// Gives a new file what the one has whose place it takes, as if that had been written into. What can't be had of it is
-/// told by nobody.
-pub fn follow(there: &OwnedFd, made: &OwnedFd) -> sys::Result<()> {
+/// answered.
+pub fn follow(there: &OwnedFd, made: &OwnedFd) -> sys::Result<Vec<Shortfall>> {
     let (old, new) = (sys::stat_fd(there.as_fd())?, sys::stat_fd(made.as_fd())?);
     // Writing takes set-id bits away.
     let old = Stat {
@@ -227,8 +228,9 @@ pub fn follow(there: &OwnedFd, made: &OwnedFd) -> sys::Result<()> {
         destination: 0,
     };
     let from = Some(Node::Path(there.as_fd()));
-    let put = put_right(&keep, &old, from, copy, Some(copy.node), &mut Scratch::default());
-    put.map(drop).map_err(|fault| match fault.cause {
+    let mut scratch = Scratch::default();
+    let put = put_right(&keep, &old, from, copy, Some(copy.node), &mut scratch);
+    put.map(|_| scratch.shortfalls).map_err(|fault| match fault.cause {
         Cause::Errno(errno) => errno,
         _ => Errno::IO,
     })

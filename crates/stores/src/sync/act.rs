@@ -424,9 +424,7 @@ impl Deed<'_> {
                 if !sums.fit(&known) {
                     return Err(damaged(Operation::Read, Side::Source).into());
                 }
-                if let Some(file) = reading.file() {
-                    self.tell_shortfalls(to, key, writing.resemble(file)?);
-                }
+                self.tell_shortfalls(to, key, writing.resemble(reading.file())?);
                 reading.close().map(|()| sums)
             });
         let sums = match pumped {
