@@ -578,7 +578,7 @@ const ROWS: Record<string, Row> = {
       'whole seconds': [0, BOTH, BOTH, '2 files copied'],
       'clamped times': [0, BOTH, BOTH, '2 files copied'],
       'dropped times': [23, BOTH, BOTH, 'the times were not kept'],
-      'no chown': [0, BOTH, BOTH, '2 files copied'],
+      'no chown': [23, BOTH, BOTH, /owner was not kept.*\/a/],
       'no chmod': [23, BOTH, BOTH, 'the mode was not kept'],
       'no xattr': [0, BOTH, BOTH, '2 files copied'],
       'ends early': [0, BOTH, BOTH, '2 files copied'],
