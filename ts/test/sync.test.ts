@@ -1774,3 +1774,17 @@ it.skipIf(process.getuid?.() !== 0)(
     expect(kept).toHaveLength(1);
   },
 );
+
+it('says that it takes directories where a file is named', async () => {
+  const server = await s3({});
+  const source = tree({ a: '1' });
+  for (const [file, words, what] of [
+    [join(source, 'a'), ['s3://b/p'], 'this is a file: name the directory that it is in'],
+    [join(source, 'a'), ['--min-size', '0', scratch()], 'this is a file: name the directory that it is in'],
+    [join(source, 'a/b'), ['s3://b/p'], 'Not a directory'],
+  ] as const) {
+    const { code, stderr } = await sync(server, file, ...words);
+    expect([code, stderr]).toEqual([23, expect.stringContaining(what)]);
+  }
+  expect(server.keys).toEqual([]);
+});

@@ -4,6 +4,7 @@
  * Comes in: two places and options; goes out: a running `Job`. Where both places are paths it is the engine's own copy, if that
  * does all that is asked for.
  */
+import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { BulkhaulError } from '../error.js';
 import { fromBytes, type PathLike } from '../names.js';
@@ -252,6 +253,10 @@ export async function prepareSync(options: SyncOptions & SyncFilesOptions): Prom
   const named = add !== undefined || remove !== undefined;
   const here = isHere(source) && isHere(destination);
   if (here && !named && isCopy(options)) return copied(options, source, destination);
+  if (isHere(source) && !named && (await isFile(plainPlace(source)))) {
+    const what = 'this is a file: name the directory that it is in, and the file in a list';
+    throw new BulkhaulError('NO_SOURCE', `${source}: ${what}`);
+  }
   const brought = (add ?? []).map(taken);
   await refuseTwo(placesOf(brought, source, destination));
   const { store = {}, environment, credentials } = options;
@@ -356,6 +361,12 @@ function located(options: SyncOptions, source: string, destination: string): Syn
     ...(backup !== undefined && { backup: wholePlace(placeText(backup, 'the backup directory')) }),
   };
 }
+
+/** What can't be looked at is left to who lists it. */
+const isFile = async (path: string) => {
+  const found = await stat(pathBytes(path)).catch(() => undefined);
+  return found?.isFile() ?? false;
+};
 
 /** Whether the engine's own copy does all that is asked for. */
 function isCopy({ compare = 'mtime', conflict = 'source', ...options }: SyncOptions): boolean {
