@@ -1788,3 +1788,47 @@ it('says that it takes directories where a file is named', async () => {
   }
   expect(server.keys).toEqual([]);
 });
+
+it('refuses a source that is in the destination, and the reverse, seen in another way', async () => {
+  const places = { 'the one': [], 'in it': ['deep', 'er'] };
+  for (const [where, below] of Object.entries(places)) {
+    for (const files of [{ f: '1', 'd/g': '2' }, { 'only/in/here': '3' }]) {
+      const whole = tree({ 'other/x': '4' });
+      const real = join(whole, ...below);
+      for (const [path, content] of Object.entries(files)) {
+        mkdirSync(join(real, path, '..'), { recursive: true });
+        writeFileSync(join(real, path), content);
+      }
+      const view = await faulty(real);
+      if (!view) return;
+      const before = filesOf(whole);
+      for (const [from, to] of [
+        [view, whole],
+        [whole, view],
+      ] as const) {
+        const ran = await run(['sync', '--min-size', '0', '--delete', from, to]);
+        expect([where, ran.code, filesOf(whole)], ran.stderr).toEqual([where, 3, before]);
+        expect(ran.stderr).toContain('one is in the other, seen in another way');
+      }
+    }
+  }
+});
+
+it.skipIf(process.getuid?.() !== 0)(
+  'refuses a source that is mounted from the destination, in a dry run too',
+  async () => {
+    const whole = tree({ 'd/f': '1', 'other/x': '4' });
+    const view = scratch();
+    execFileSync('mount', ['--bind', join(whole, 'd'), view]);
+    onTestFinished(() => void execFileSync('umount', [view]));
+    for (const words of [['--dry-run'], []]) {
+      for (const places of [
+        [view, whole],
+        [whole, view],
+      ]) {
+        const ran = await run(['sync', '--min-size', '0', '--delete', ...words, ...places]);
+        expect([ran.code, filesOf(whole)], ran.stderr).toEqual([3, { 'd/f': '1', 'other/x': '4' }]);
+      }
+    }
+  },
+);

@@ -457,7 +457,7 @@ const ROWS: Record<string, Row> = {
     words: (source, destination) => ['sync', '--min-size', '0', source, destination],
     cells: {
       ...COPIED,
-      view: [0, BOTH, BOTH, 'skipped: 2 not-needed, 2 unchanged'],
+      view: [3, BOTH, BOTH, 'one is in the other, seen in another way'],
       // Of two directories that are one, either makes it.
       folded: [
         23,

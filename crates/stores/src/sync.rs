@@ -41,6 +41,7 @@ use self::state::{Known, Remembered, State};
 use crate::join::{Broken, Join, Met};
 use crate::local::LocalOptions;
 use crate::location::{Location, refuse_nested};
+use crate::nested::refuse_view;
 use crate::session::{JOBS, Session};
 use crate::store::{Entry, Gone, Store, Told};
 use crate::sweep::Doomed;
@@ -120,6 +121,9 @@ impl Work for Sync {
             ..local.clone()
         };
         let [from, to] = &self.places;
+        if let (None, Some(source), Some(destination)) = (&options.names, from.directory(), to.directory()) {
+            refuse_view([source, destination], !options.dry_run, desk)?;
+        }
         let source = from.open(&session, Side::Source, &options.source_config, &local)?;
         let side = Side::Destination(0);
         let destination = to.open(&session, side, &options.destination_config, &like(from))?;
