@@ -759,10 +759,10 @@ const ROWS: Record<string, Row> = {
       return ['unpack', shards, destination];
     },
     cells: {
-      view: [0, BOTH, BOTH, 'skipped: 2 unchanged'],
+      view: [0, BOTH, BOTH, 'skipped: 4 unchanged'],
       folded: [23, NAMESAKES, ONE_OF_EACH, 'takes two names of the source for one'],
       'equal inodes': [0, TWINS, TWINS, SHARDED],
-      'whole seconds': [0, BOTH, BOTH, 'skipped: 2 unchanged'],
+      'whole seconds': [0, BOTH, BOTH, '0 files copied'],
       'clamped times': [0, BOTH, BOTH, "note (time, 1x): the destination can't keep its time"],
       'dropped times': [23, BOTH, BOTH, 'LOST (times, '],
       'no chown': [23, BOTH, BOTH, /LOST .*the owner was not kept.*\/a$/m],

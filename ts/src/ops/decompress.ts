@@ -70,7 +70,10 @@ function followed<Source extends MappedFiles['sources'][number]>(source: Source)
   try {
     const path = pathBytes(pathText(source.path, 'a path'));
     if (!lstatSync(path).isSymbolicLink()) return source;
-    if (statSync(path).isDirectory()) return { ...source, follow: true };
+    const found = statSync(path);
+    if (found.isDirectory()) return { ...source, follow: true };
+    // A descriptor of this process is a link that leads to no path.
+    if (!found.isFile()) return source;
     return { ...source, path: fromBytes(realpathSync(path, { encoding: 'buffer' })) };
   } catch {
     return source;
