@@ -159,6 +159,11 @@ const SAME = '0 only in A, 0 only in B, 0 different';
 
 /** Two workers, each with a part. */
 const CREW = ['--workers', '2', '--parts', '2'] as const;
+/**
+ * Both parts by one: the rig's rename can't be told to replace nothing (README.md), so that two that make the directory above
+ * their files at one moment may lose it, and say so.
+ */
+const ONE_OF_CREW = ['--workers', '1', '--parts', '2'] as const;
 const base = mkdtempSync(join(tmpdir(), 'bulkhaul-test-'));
 /** Where dsync has its lists and logs. */
 const DSYNC = ['-n', '1', '--working-dir', join(base, 'dsync'), '--log-output', join(base, 'dsync')];
@@ -467,6 +472,9 @@ const ROWS: Record<string, Row> = {
       ],
       'whole seconds': [0, BOTH, BOTH, 'skipped: 2 not-needed, 2 unchanged'],
       'clamped times': [23, BOTH, BOTH, /LOST .*2208988800 s became 2000000000 s/],
+      // Either file may be the first that is told.
+      'dropped times': [23, BOTH, BOTH, /LOST \(times, 2x\): the times were not kept/],
+      'no chmod': [23, BOTH, BOTH, /LOST \(mode, \dx\): the mode was not kept/],
     },
   },
   'sync to a store': {
@@ -532,7 +540,7 @@ const ROWS: Record<string, Row> = {
     },
   },
   'copy --workers': {
-    words: copying(...CREW),
+    words: copying(...ONE_OF_CREW),
     cells: {
       ...COPIED,
       folded: [3, NAMESAKES, '', 'only a copy by one process sees which of them meet'],
