@@ -141,7 +141,7 @@ export class SyncCommand extends TwoStoresCommand {
   });
   modes = flag('--perms', {
     group: 'how',
-    help: 'Set the permissions that a store has kept on local files; otherwise they are as any new file has them',
+    help: 'Set the permissions that a store has kept on local files; otherwise a new file has those of any, and a replaced one keeps its own',
   });
   retries = number('--retries', 0, 100, {
     ...{ group: 'how', value: 'N', default: '3' },
