@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bulkhaul_engine::copy;
 use bulkhaul_engine::copy::options::CopyOptions;
@@ -12,7 +12,10 @@ use bulkhaul_engine::event::Event;
 use bulkhaul_engine::job::Job;
 use bulkhaul_engine::tree::staging::Stager;
 use bulkhaul_formats::staging;
+use bulkhaul_sys::failpoint::{self, Call, Effect, Plan};
+use rustix::process::{Pid, Signal, kill_process};
 
+use crate::rig::fault::{again, finish, order, say, stopped};
 use crate::rig::{
     Scratch, Tree, child, child_scratch, compare, content, contents, copy, has_staging, must, options, root, run, watch,
 };
@@ -508,4 +511,113 @@ fn a_leftover_of_another_user_stays() {
     // One that is no directory can't be told from a live one's by a lock; nothing looks into it.
     let copied = copy(&[contents(source.path())], to.path(), |_| {}).complete();
     assert_eq!(copied.report.totals.reasons[Reason::StagingName as usize], 0);
+}
+
+/// Two runs make one directory at the same moment, where a rename can't be told to replace nothing (NFS, older Lustre, libfuse
+/// 2): the one that comes second does not take away what the first has just made, and is at work in, because it is empty.
+#[test]
+fn runs_that_make_one_directory_where_a_rename_replaces() {
+    const TEST: &str = "interrupted::runs_that_make_one_directory_where_a_rename_replaces";
+    if let Some(words) = order() {
+        // The second after it has seen that there is none; the first before it makes the next one in its own, whose first
+        // unfinished name the second has.
+        let (call, nth) = match words[2].as_str() {
+            "second" => (Call::Rename, 1),
+            _ => (Call::MakeDirectory, 2),
+        };
+        failpoint::arm(Some(Plan {
+            call: Some(call),
+            nth,
+            count: 1,
+            effect: Effect::Stop,
+        }));
+        let options = CopyOptions {
+            jobs: 1,
+            ..options(&[contents(&words[0])], &words[1])
+        };
+        let report = copy::job(options).unwrap().run().unwrap();
+        failpoint::disarm();
+        return say(&format!("{:?}", report.failures));
+    }
+    for name in ["top/second", "top/other/second"] {
+        let scratch = Scratch::new();
+        let (first, second, real) = (scratch.tree("first"), scratch.tree("second"), scratch.tree("real"));
+        first.file("top/sub/first", "1");
+        second.file(name, "2");
+        let Some(to) = scratch.faulty(real.path(), "") else {
+            return;
+        };
+        let runs = [("second", &second), ("first", &first)].map(|(which, source)| {
+            let log = scratch.at(&format!("{which}.log"));
+            let words = [source.path(), &to].map(|path| path.display().to_string());
+            let mut run = again(TEST, &[&words[..], &[which.to_owned()]].concat(), &log)
+                .spawn()
+                .unwrap();
+            assert!(stopped(&mut run), "{which}: {}", fs::read_to_string(&log).unwrap());
+            (run, log)
+        });
+        assert_eq!(fs::read_dir(real.at("top")).unwrap().count(), 1, "what holds it");
+        for (mut run, log) in runs {
+            kill_process(Pid::from_child(&run), Signal::CONT).unwrap();
+            let code = run.wait().unwrap().code();
+            let said = fs::read_to_string(&log).unwrap();
+            assert!(code == Some(0) && said.contains(" []\n"), "{name}: {code:?} {said}");
+        }
+        assert!(!has_staging(real.path()));
+        assert_eq!(
+            (real.read("top/sub/first"), real.read(name)),
+            (b"1".to_vec(), b"2".to_vec())
+        );
+    }
+}
+
+/// Nothing stays of what held an empty directory: not when its run ends early, and of one that died not for longer than until
+/// the next.
+#[test]
+fn what_held_a_directory_goes() {
+    const TEST: &str = "interrupted::what_held_a_directory_goes";
+    if let Some(words) = order() {
+        failpoint::arm(Some(Plan {
+            call: Some(Call::MakeDirectory),
+            nth: 1,
+            count: 1,
+            effect: Effect::Exit,
+        }));
+        copy(&[contents(&words[0])], &words[1], |o| o.jobs = 1);
+        return;
+    }
+    let scratch = Scratch::new();
+    let (source, real) = (scratch.tree("s"), scratch.tree("real"));
+    source.file("top/sub/a", "1");
+    let Some(to) = scratch.faulty(real.path(), "") else {
+        return;
+    };
+    let log = scratch.at("log");
+    let words = [source.path(), &to].map(|path| path.display().to_string());
+    let (code, text) = finish(again(TEST, &words, &log), &log);
+    assert!(code == Some(99) && has_staging(&real.at("top")), "{code:?} {text}");
+    copy(&[contents(source.path())], &to, |_| {}).complete();
+    assert_eq!(real.names(), ["top", "top/sub", "top/sub/a"]);
+
+    fs::remove_dir_all(real.at("top")).unwrap();
+    let until = scratch.at("until");
+    let hangs = format!("hang,until={}", until.display());
+    let Some(seen) = scratch.faulty(source.path(), &hangs) else {
+        return;
+    };
+    let job = copy::job(options(&[contents(&seen)], &to)).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let begin = Instant::now();
+            while !real.at("top").exists() && begin.elapsed() < Duration::from_mins(1) {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            job.drain();
+            fs::write(&until, "").unwrap();
+        });
+        assert!(run(&job).unwrap().report.interrupted);
+    });
+    // What is unfinished is a directory.
+    let left: Vec<_> = fs::read_dir(real.at("top")).unwrap().map(Result::unwrap).collect();
+    assert!(left.iter().all(|entry| entry.path().is_dir()), "{left:?}");
 }

@@ -143,6 +143,9 @@ pub struct Twin {
     pub published: AtomicBool,
     /// Somebody else has made it meanwhile, so that it was not made here: what it held has moved there.
     pub merged: AtomicBool,
+    /// What keeps it from being replaced while nothing else is in it: see
+    /// [`publish_directory`](crate::tree::publish::publish_directory).
+    pub holder: OnceLock<Staging>,
     /// Nothing was in it when it was made, so nothing is looked up.
     pub fresh: bool,
     /// It gets its name before anything comes into it: what is renamed into it exists nowhere else, so it must be found.
@@ -195,6 +198,7 @@ impl Twin {
             presence: Presence::Imagined,
             published: AtomicBool::new(true),
             merged: AtomicBool::new(false),
+            holder: OnceLock::new(),
             fresh: true,
             shown: false,
             replaces: None,

@@ -511,6 +511,7 @@ fn publish_twin(worker: &Worker<'_>, dir: &Dir, index: usize) -> Result<(), Stop
         slot: Some(slot),
         published,
         merged,
+        holder,
         tainted,
         arrivals,
         left,
@@ -557,8 +558,13 @@ fn publish_twin(worker: &Worker<'_>, dir: &Dir, index: usize) -> Result<(), Stop
     };
     let appear = || {
         make_way()?;
-        match publish_directory(at.as_fd(), staging, name) {
-            Ok(()) => Ok(()),
+        match publish_directory(at.as_fd(), worker.run.stager, (&staged, staging), name) {
+            Ok(held) => {
+                if let Some(held) = held {
+                    holder.get_or_init(|| held);
+                }
+                Ok(())
+            }
             Err(Errno::EXIST | Errno::NOTEMPTY | Errno::NOTDIR) => {
                 merge(dir, index, (at, name), staging, &staged)?;
                 merged.store(true, Ordering::Release);
@@ -734,6 +740,7 @@ fn close_twin(worker: &mut Worker<'_>, dir: &Arc<Dir>, index: usize, twin: &Twin
     let Some(fd) = dir.twin(index).map_err(|e| Fault::new(Operation::Open, side, e))? else {
         return Ok(Changes::default());
     };
+    let_go(twin, &fd, index)?;
     if run.pass.writes() && !twin.fresh {
         leftovers::clear(&fd, || dir.twin_path(index), side, run.stager, &run.desk)?;
     }
@@ -831,6 +838,9 @@ fn unmake(dir: &Dir, index: usize, twin: &Twin) -> Result<Changes, Fault> {
     if let (true, Some(parent), Presence::Staged(_)) = (twin.fresh, &dir.parent, &twin.presence)
         && let Some(at) = parent.twin(index).map_err(|e| fault(Operation::Open, e))?
     {
+        if let Some(fd) = dir.twin(index).map_err(|e| fault(Operation::Open, e))? {
+            let_go(twin, &fd, index)?;
+        }
         match sys::remove_directory(at.as_fd(), &dir.name) {
             // Somebody else put something in.
             Ok(()) | Err(Errno::NOTEMPTY | Errno::EXIST) => {}
@@ -838,6 +848,15 @@ fn unmake(dir: &Dir, index: usize, twin: &Twin) -> Result<Changes, Fault> {
         }
     }
     Ok(Changes::default())
+}
+
+/// Nothing more is to come into a directory that was held.
+fn let_go(twin: &Twin, fd: &OwnedFd, index: usize) -> Result<(), Fault> {
+    let Some(holder) = twin.holder.get() else { return Ok(()) };
+    match sys::unlink(fd.as_fd(), holder.as_c_str()) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(errno) => Err(Fault::new(Operation::Remove, Side::Destination(index), errno)),
+    }
 }
 
 /// An existing directory that was opened for our own work is closed again.
@@ -851,14 +870,14 @@ pub fn break_off(worker: &Worker<'_>, dir: &Arc<Dir>) {
     for (index, twin) in dir.twins.iter().enumerate() {
         let Some(twin) = twin else { continue };
         let unfinished = matches!(twin.presence, Presence::Staged(_)) && !twin.published.load(Ordering::Acquire);
-        if !unfinished && twin.lent.is_none() {
+        if !unfinished && twin.lent.is_none() && twin.holder.get().is_none() {
             continue;
         }
         let fault = |e| Fault::new(Operation::Open, Side::Destination(index), e);
         let left = dir.twin(index).map_err(fault).and_then(|fd| match fd {
             // The next run adopts it; closing alone would leave the lock to a child that was just started.
             Some(fd) if unfinished => sys::unlock(fd.as_fd()).map_err(fault),
-            Some(fd) => give_back(twin, &fd, index),
+            Some(fd) => let_go(twin, &fd, index).and_then(|()| give_back(twin, &fd, index)),
             None => Ok(()),
         });
         if let Err(fault) = left {

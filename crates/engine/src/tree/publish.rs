@@ -14,22 +14,41 @@ use bulkhaul_sys::{self as sys, AsFd as _, BorrowedFd, Errno, Follow, Kind, Owne
 
 use crate::error::{Fault, Operation, Side};
 use crate::tree::listing;
-use crate::tree::staging::{Staging, appear};
+use crate::tree::staging::{Stager, Staging, appear};
 
 /// Why nothing takes the place of a directory by itself.
 pub const DIRECTORY_IN_THE_WAY: &str = "a directory is in the way";
 
 /// Gives a staged directory its final name; `EEXIST` or `ENOTEMPTY` where that is taken.
-pub fn publish_directory(at: BorrowedFd<'_>, staging: &Staging, name: &CStr) -> sys::Result<()> {
+///
+/// What is answered lies in it until its run has no more to do with it: where a rename can't be told to replace nothing, it
+/// still never replaces a directory that holds anything. So another process that makes the same directory at the same moment
+/// does not take this one's place while its run works in it.
+pub fn publish_directory(
+    at: BorrowedFd<'_>,
+    stager: Stager,
+    (staged, staging): (&OwnedFd, &Staging),
+    name: &CStr,
+) -> sys::Result<Option<Staging>> {
     match sys::rename(at, staging.as_c_str(), at, name, Replace::No) {
-        // A plain rename never replaces a directory that holds anything, and one that holds nothing only when it appears
-        // just now.
         Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => match sys::stat(at, name, Follow::No) {
-            Err(Errno::NOENT) => sys::rename(at, staging.as_c_str(), at, name, Replace::Yes),
+            Err(Errno::NOENT) => {
+                let make = |holder: &CStr| sys::create_file(staged.as_fd(), holder);
+                let holder = match listing::is_empty(staged)? {
+                    // Where nothing can be made, nothing can be lost.
+                    true => stager.stage(name, make).ok().map(|(_file, holder)| holder),
+                    false => None,
+                };
+                let renamed = sys::rename(at, staging.as_c_str(), at, name, Replace::Yes);
+                if let (Err(_), Some(holder)) = (renamed, &holder) {
+                    sys::unlink(staged.as_fd(), holder.as_c_str())?;
+                }
+                renamed.map(|()| holder)
+            }
             Ok(_) => Err(Errno::EXIST),
             Err(errno) => Err(errno),
         },
-        other => other,
+        other => other.map(|()| None),
     }
 }
 

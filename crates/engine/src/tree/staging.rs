@@ -381,8 +381,8 @@ pub fn relocate((from, old): (BorrowedFd<'_>, &CStr), (to, name): (BorrowedFd<'_
         // NFS, GPFS and older Lustre: a hard link never replaces either.
         Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => match sys::make_link(from, old, to, name) {
             Ok(()) => sys::unlink(from, old),
-            // Neither, or a directory: look, then rename. Between the two a name that appears would be replaced (README.md);
-            // a directory that holds anything never is.
+            // Neither, or a directory: look, then rename. Between the two a name that appears would be replaced; a directory
+            // that holds anything never is.
             Err(Errno::PERM | Errno::NOTSUP | Errno::NOSYS | Errno::MLINK) => match sys::stat(to, name, Follow::No) {
                 Err(Errno::NOENT) => sys::rename(from, old, to, name, Replace::Yes),
                 Ok(_) => Err(Errno::EXIST),
