@@ -491,6 +491,19 @@ describe('a big file', () => {
     expect(left(destination)).toEqual([]);
   });
 
+  it('is copied as a whole where holes are the most of it, which ranges would read', async () => {
+    const [source, destination, directory] = [scratch(), join(scratch(), 'copy'), join(scratch(), 'run')];
+    mkdirSync(join(source, 'deep/er'), { recursive: true });
+    const big = join(source, 'deep/er/big');
+    writeFileSync(big, 'begin');
+    truncateSync(big, 3 * 1024 * MIB);
+    const { done, plan } = await copied(source, directory, destination);
+    expect([done.code, done.stderr]).toEqual([0, '']);
+    expect(plan.parts.filter(({ range, ranges }) => range ?? ranges)).toEqual([]);
+    const [one, other] = [big, join(destination, 'deep/er/big')].map((path) => statSync(path));
+    expect([other?.size, other?.blocks]).toEqual([one?.size, one?.blocks]);
+  });
+
   it('is left where it is, and told, when the copy is stopped while it waits for its turn', async () => {
     const [source, destination] = [scratch(), scratch()];
     writeFileSync(join(source, 'big'), '');

@@ -88,7 +88,7 @@ describe('a plan', () => {
       nextEvents: async () =>
         (await native.nextEvents()).map((event) => (event.type === 'part' ? forget(event as NativePart) : event)),
     };
-    const planned = plan(job as NativeJob, room, { named: [], ranges: false, below: false }, () => undefined);
+    const planned = plan(job as NativeJob, room, { named: [], cut: undefined, below: false }, () => undefined);
     await expect(planned).rejects.toThrow(/^the planner has put \d+ entries into its lists, and \d+ are there$/);
     expect(room.isThere()).toBe(false);
   });

@@ -360,7 +360,7 @@ export class Coordinator implements NativeJob {
       // One worker has a file to itself, with all of its threads.
       {
         named: this.#named?.directories ?? [],
-        ranges: this.#operation.ranges && this.#workers > 1,
+        cut: this.#operation.ranges && this.#workers > 1 ? source : undefined,
         below: this.#operation.below && this.#run.contents === false,
       },
       () => undefined,

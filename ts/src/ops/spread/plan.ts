@@ -137,13 +137,14 @@ export async function planner(division: Division, directory: RunDirectory): Prom
 }
 
 /**
- * Runs the planner, and turns what it wrote into the lists of the run. `named`: directories that it has not seen; `ranges`: big
- * files are cut; `below`: of names that begin with that of the source only the rest is meant; `told`: takes its events.
+ * Runs the planner, and turns what it wrote into the lists of the run. `named`: directories that it has not seen; `cut`: the
+ * directory that names begin below, where its big files are cut into ranges; `below`: of names that begin with that of the source
+ * only the rest is meant; `told`: takes its events.
  */
 export async function plan(
   job: NativeJob,
   directory: RunDirectory,
-  { named, ranges, below }: { named: readonly Buffer[]; ranges: boolean; below: boolean },
+  { named, cut, below }: { named: readonly Buffer[]; cut: string | undefined; below: boolean },
   told: (event: NativeFailure | NativePart) => void | Promise<void>,
 ): Promise<Planned> {
   const found = { file: 0, directory: 0, symlink: 0, fifo: 0, socket: 0, block: 0, char: 0 };
@@ -175,13 +176,14 @@ export async function plan(
     let bytes = 0;
     const groups = new Set<number>();
     for await (const line of lines(path, NEWLINE, false)) {
-      const { path, pathBase64, kind, size = 0, linkGroup, ranges: cut } = JSON.parse(line.toString()) as Listed;
+      const { path, pathBase64, kind, size = 0, linkGroup, ranges } = JSON.parse(line.toString()) as Listed;
       listed += 1;
       found[kind] += 1;
       const whole = pathBase64 === undefined ? Buffer.from(path) : Buffer.from(pathBase64, 'base64');
       const name = below ? rest(whole) : whole;
-      const length = Math.min(MOST_RANGE, Math.max(LEAST_RANGE, cut?.bytes ?? 0));
-      if (ranges && cut && linkGroup === undefined && size >= 2 * length) {
+      const length = Math.min(MOST_RANGE, Math.max(LEAST_RANGE, ranges?.bytes ?? 0));
+      const large = ranges !== undefined && linkGroup === undefined && size >= 2 * length;
+      if (cut !== undefined && large && !(await isHollow(cut, name))) {
         big.push({ name, size, length });
         continue;
       }
@@ -211,6 +213,21 @@ export async function plan(
 function rest(name: Buffer): Buffer {
   const slash = name.indexOf(SLASH);
   return slash < 0 ? HERE : name.subarray(slash + 1);
+}
+
+/**
+ * Whether a file has more of holes than of anything else, and more than a range: ranges read holes as zeros, and a copy of the
+ * whole leaps over them.
+ */
+async function isHollow(directory: string, name: Buffer): Promise<boolean> {
+  try {
+    const { size, blocks } = await lstat(Buffer.concat([toBytes(`${directory}/`), name]));
+    const kept = blocks * 512;
+    return size - kept > Math.max(kept, MOST_RANGE);
+  } catch {
+    // It went meanwhile, and whoever copies it says so.
+    return false;
+  }
 }
 
 /** A big file: parts of its ranges, and one of itself, from a number on. */
