@@ -442,7 +442,7 @@ fn a_destination_that_refuses_metadata() {
     let owner = |o: &mut CopyOptions| o.owner = false;
     let mode = |o: &mut CopyOptions| o.permissions = false;
     let attributes = |o: &mut CopyOptions| (o.acls, o.xattrs) = (false, false);
-    let cases: [Case; 10] = [
+    let cases: [Case; 16] = [
         ("nochown=EPERM", &["group 4", "owner 4"], owner),
         ("nochown=EINVAL", &["group 4", "owner 4"], owner),
         ("nochown=ignored", &["group 4", "owner 4"], owner),
@@ -453,6 +453,14 @@ fn a_destination_that_refuses_metadata() {
         ("noxattr=EPERM", &["acl 1", "xattr:user.a 1"], attributes),
         ("noxattr=EOPNOTSUPP", &["acl 1", "xattr:user.a 1"], attributes),
         ("noutimens=EPERM", &["times 5"], |o| o.times = false),
+        // As servers of SMB and NFS say it.
+        ("nochown=EACCES", &["group 4", "owner 4"], owner),
+        ("nochmod=EACCES", &["mode 4"], mode),
+        ("noxattr=EACCES", &["acl 1", "xattr:user.a 1"], attributes),
+        ("noutimens=EACCES", &["times 5"], |o| o.times = false),
+        // As ext4 and XFS do of attributes that are larger than they have room for.
+        ("noxattr=ENOSPC", &["acl 1", "xattr:user.a 1"], attributes),
+        ("noxattr=E2BIG", &["acl 1", "xattr:user.a 1"], attributes),
     ];
     for (options, lost, unasked) in cases {
         let scratch = Scratch::new();

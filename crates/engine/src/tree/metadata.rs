@@ -203,9 +203,18 @@ fn takes(keep: &Keep, class: Class) -> bool {
     }
 }
 
-/// Whether a refusal says that the destination, or this user, can't have something, and nothing worse.
+/// Whether a refusal says that the destination, or this user, can't have something, and nothing worse. Servers of SMB and NFS
+/// say it by EACCES too.
 pub fn is_refusal(errno: Errno) -> bool {
-    matches!(errno, Errno::PERM | Errno::NOTSUP | Errno::NOSYS | Errno::INVAL)
+    matches!(
+        errno,
+        Errno::PERM | Errno::ACCESS | Errno::NOTSUP | Errno::NOSYS | Errno::INVAL
+    )
+}
+
+/// Whether an attribute has no room beside its file: file systems limit their size and number (ext4 to a block), whoever asks.
+fn is_too_large(errno: Errno) -> bool {
+    matches!(errno, Errno::NOSPC | Errno::DQUOT | Errno::TOOBIG | Errno::RANGE)
 }
 
 /// A source's facts as its copy is to show them. The group's bits in the mode of an entry with an ACL are the most that its
@@ -544,19 +553,18 @@ fn set_attribute(keep: &Keep, copy: Subject<'_>, attribute: &Attribute, scratch:
     let class = class(attribute.name.to_bytes());
     let errno = match result {
         Ok(()) => return Ok(true),
-        Err(errno) if is_refusal(errno) => Some(errno),
-        // A policy says no to its labels in this way.
-        Err(errno @ Errno::ACCESS) if class == Class::Label => Some(errno),
+        Err(errno) if is_refusal(errno) || is_too_large(errno) => errno,
         Err(errno) => {
             let side = Side::Destination(copy.destination);
             return Err(Fault::new(Operation::SetXattr, side, errno));
         }
     };
-    let lost = keep.reach.privileged;
+    let lost = keep.reach.privileged || is_too_large(errno);
+    let errno = Some(errno);
     let name = attribute.name.to_string_lossy();
     match class {
         Class::Acl => scratch.note("acl", because("an ACL was not kept", errno), lost),
-        Class::Capability if !lost => {
+        Class::Capability if !keep.reach.privileged => {
             scratch.short("capability", "file capabilities were not kept: only root may set them");
         }
         Class::Label => {

@@ -53,6 +53,17 @@ impl Fact {
             ..self.clone()
         }
     }
+
+    /// What it holds, whoever owns it.
+    fn without_metadata(&self) -> Self {
+        Self {
+            mode: 0,
+            owner: (0, 0),
+            modified: (0, 0),
+            xattrs: BTreeMap::new(),
+            ..self.without_links()
+        }
+    }
 }
 
 /// The facts of a tree by path below it; the root has an empty path.
@@ -304,6 +315,15 @@ impl Trial {
 
     /// What is wrong with the destination after a copy that may have failed or died anywhere.
     pub fn spoilt(&self, wanted: &Facts) -> Option<String> {
+        self.spoilt_as(wanted, Fact::without_links)
+    }
+
+    /// The same where the destination did not keep metadata, and that was told.
+    pub fn spoilt_in_content(&self, wanted: &Facts) -> Option<String> {
+        self.spoilt_as(wanted, Fact::without_metadata)
+    }
+
+    fn spoilt_as(&self, wanted: &Facts, seen: fn(&Fact) -> Fact) -> Option<String> {
         if !self.to.exists() {
             return (!self.before.is_empty()).then(|| "the destination is gone".to_owned());
         }
@@ -313,10 +333,10 @@ impl Trial {
             if base.starts_with(".bh-") {
                 continue;
             }
-            let fact = fact.without_links();
+            let fact = seen(fact);
             let (old, new) = (self.before.get(name), wanted.get(name));
-            let as_it_was = old.is_some_and(|f| f.without_links() == fact);
-            let complete = new.is_some_and(|f| f.without_links() == fact);
+            let as_it_was = old.is_some_and(|f| seen(f) == fact);
+            let complete = new.is_some_and(|f| seen(f) == fact);
             // Directories get their metadata in the end; so does what was there with the right content.
             let growing = fact.kind == 'd' && new.or(old).is_some_and(|f| f.kind == 'd');
             let kept = matches!((old, new), (Some(o), Some(n)) if o.same_content(n) && n.same_content(&fact));
