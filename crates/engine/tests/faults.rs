@@ -113,8 +113,8 @@ fn attempt(trial: &Trial, case: Case, nth: usize, wanted: &Facts) -> Option<Stri
         }
         Ok(report) if report.notes.iter().any(|note| note.lost) => {
             // What was refused of metadata costs no content. From then on more may fail, and is told.
-            let cause = describe(case.errno);
-            let said = report.notes.iter().any(|n| n.lost && n.message.contains(&cause));
+            let words = describe(case.errno);
+            let said = report.notes.iter().any(|n| n.lost && n.message.contains(&words));
             let unsaid = (!said || !report.accounted).then(|| format!("not told: {:?}", report.notes));
             return unsaid.or_else(|| trial.spoilt_in_content(wanted));
         }
