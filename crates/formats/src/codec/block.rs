@@ -4,7 +4,6 @@
 //! an [`Encoder`], and by the one [`Frame`] what goes before, between and after them in their order.
 
 use libdeflater::{CompressionLvl, Compressor};
-use zlib_rs::Deflate;
 use zstd_safe::CCtx;
 
 use super::{Codec, EncoderError, Format, Gzi, gzip, xz, zstd};
@@ -18,7 +17,8 @@ pub struct Encoder {
 enum Engine {
     /// With room for a member.
     Bgzf(Box<Compressor>, Vec<u8>),
-    Gzip(Box<Deflate>),
+    /// The level.
+    Gzip(i32),
     Xz(Vec<u8>),
     Zstd(CCtx<'static>),
 }
@@ -52,7 +52,7 @@ impl Encoder {
                 let level = CompressionLvl::new(level).map_err(|_| failed)?;
                 Engine::Bgzf(Box::new(Compressor::new(level)), Vec::new())
             }
-            Format::Gzip => Engine::Gzip(Box::new(gzip::encoder(level))),
+            Format::Gzip => Engine::Gzip(level),
             Format::Xz => Engine::Xz(Vec::new()),
             Format::Zstd => Engine::Zstd(zstd::encoder(level).ok_or(failed)?),
         };
@@ -75,7 +75,7 @@ impl Encoder {
         framed.clear();
         let detail = match &mut self.engine {
             Engine::Bgzf(compressor, room) => gzip::members(compressor, room, content, framed).map(Detail::Bgzf),
-            Engine::Gzip(deflate) => gzip::stretch(deflate, before, content, framed).map(Detail::Gzip),
+            Engine::Gzip(level) => gzip::stretch(*level, before, content, framed).map(Detail::Gzip),
             Engine::Xz(scratch) => xz::block(self.codec.level, content, (scratch, framed), goes_on).map(Detail::Xz),
             Engine::Zstd(encoder) => zstd::frame(encoder, content, framed, goes_on).map(|()| Detail::Zstd),
         };

@@ -104,11 +104,6 @@ pub fn members(
     Some(sizes)
 }
 
-/// The encoder of one member. Beyond 9 there is nothing more that it could do.
-pub fn encoder(level: i32) -> Deflate {
-    Deflate::new(level.min(9), false, 15)
-}
-
 /// The header of one member: no name, no time, and whether the level is the least or the most.
 pub fn header(level: u32) -> [u8; 10] {
     let [a, b, c] = MAGIC;
@@ -121,8 +116,10 @@ pub fn header(level: u32) -> [u8; 10] {
 }
 
 /// A stretch of the one member; answers the CRC-32 of its content. None: the encoder failed.
-pub fn stretch(deflate: &mut Deflate, before: &[u8], content: &[u8], framed: &mut Vec<u8>) -> Option<u32> {
-    deflate.reset();
+pub fn stretch(level: i32, before: &[u8], content: &[u8], framed: &mut Vec<u8>) -> Option<u32> {
+    // A new one for each, because one that is reset sees a byte of what it made before behind what it is primed with, and
+    // finds less. Beyond 9 there is nothing more that it could do.
+    let mut deflate = Deflate::new(level.min(9), false, 15);
     if !before.is_empty() {
         let from = before.len().saturating_sub(WINDOW_BYTES);
         deflate.set_dictionary(&before[from..]).ok()?;

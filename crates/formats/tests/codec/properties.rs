@@ -60,6 +60,30 @@ fn one_member_is_primed_with_what_is_before() {
     assert!(both.len() - one.len() < 1024, "{} and {}", one.len(), both.len());
 }
 
+/// Whoever makes a block, the same comes out: nothing of what an encoder made before is in it.
+#[test]
+fn a_block_does_not_depend_on_what_its_encoder_made_before() {
+    for format in Format::ALL {
+        for level in format.levels() {
+            let codec = codec(format, level);
+            // What comes again begins as what is before ends, and goes on with what the other content has at that place.
+            let primed = codec.primed_bytes();
+            let before = [noise(primed).as_slice(), b"abcdefgh", &noise(300), b"abc"].concat();
+            let before = &before[before.len() - primed..];
+            let content = [noise(200).as_slice(), b"abcdefgh", &text(5000)].concat();
+            let block = |encoder: &mut Encoder| {
+                let mut framed = Vec::new();
+                encoder.block((before, &content), &mut framed, &|| true).unwrap();
+                framed
+            };
+            let mut used = Encoder::new(codec).unwrap();
+            used.block((&[], &[b'd'; 40_000]), &mut Vec::new(), &|| true).unwrap();
+            let fresh = block(&mut Encoder::new(codec).unwrap());
+            assert!(block(&mut used) == fresh, "{codec:?}");
+        }
+    }
+}
+
 /// No encoder goes on for long that nobody waits for, and it is as good as new then.
 #[test]
 fn a_long_block_is_given_up() {
