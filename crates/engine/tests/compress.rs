@@ -14,7 +14,7 @@ use bulkhaul_engine::compress::options::{CompressOptions, DecompressOptions, Fil
 use bulkhaul_engine::compress::{compression, decompression};
 use bulkhaul_engine::entry::{Outcome, Reason};
 use bulkhaul_engine::error::{Refusal, symbol};
-use bulkhaul_engine::event::Event;
+use bulkhaul_engine::event::{EntryEvent, Event};
 use bulkhaul_engine::job::Job;
 use bulkhaul_engine::report::Report;
 use bulkhaul_engine::walk::names::FilesFrom;
@@ -350,6 +350,18 @@ fn of_archives_with_one_content_name_the_first_is_made_and_the_others_are_compar
                 pack(&tree, name, second, Format::Xz);
                 pack(&tree, name, &one, Format::Gzip);
             }
+            // What does not end in small letters comes after what does.
+            let spelt = format!("spelt{number}");
+            for (end, content) in [("GZ", &other), ("Xz", &one), ("xz", &one)] {
+                pack(
+                    &tree,
+                    &spelt,
+                    content,
+                    if end == "GZ" { Format::Gzip } else { Format::Xz },
+                );
+                let made = end.to_ascii_lowercase();
+                fs::rename(tree.at(format!("{spelt}.{made}")), tree.at(format!("{spelt}.{end}"))).unwrap();
+            }
             // Only the second is whole.
             let damaged = format!("damaged{number}");
             pack(&tree, &damaged, &one, Format::Zstd);
@@ -365,12 +377,12 @@ fn of_archives_with_one_content_name_the_first_is_made_and_the_others_are_compar
             }
         });
         let each = u64::from(EACH);
-        assert_eq!(done(&report), 5 * each, "{report:#?}");
-        assert_eq!(report.totals.file_outcomes[Outcome::Removed as usize], each);
+        assert_eq!(done(&report), 6 * each, "{report:#?}");
+        assert_eq!(report.totals.file_outcomes[Outcome::Removed as usize], 2 * each);
         let of_kind = |kind: &str| report.failures.iter().filter(|f| f.kind == kind).count() as u64;
         assert_eq!(
             (of_kind("conflict"), of_kind("damaged")),
-            (each, each),
+            (2 * each, each),
             "{:?}",
             failures(&report)
         );
@@ -378,11 +390,11 @@ fn of_archives_with_one_content_name_the_first_is_made_and_the_others_are_compar
             let (one, other) = (text(number, 3000), text(number + 100, 3000));
             let read = |name: &str| tree.read(format!("{name}{number}"));
             assert!(read("same") == one && read("different") == one && read("damaged") == one);
-            assert!(read("double") == other);
+            assert!(read("double") == other && read("spelt") == one && tree.at(format!("spelt{number}.GZ")).exists());
             assert_eq!(content_of(&tree.at(format!("double{number}.gz"))), Some(one.clone()));
             assert_eq!(content_of(&tree.at(format!("different{number}.xz"))), Some(other));
         }
-        assert_eq!(tree.names().len(), 7 * usize::from(EACH), "{:?}", tree.names());
+        assert_eq!(tree.names().len(), 9 * usize::from(EACH), "{:?}", tree.names());
     }
 }
 
@@ -437,6 +449,62 @@ fn a_dry_run_tells_and_does_nothing() {
     assert!(facts(tree.path()) == before);
     let sums: Vec<_> = report.conversions.iter().map(|c| (c.before, c.after)).collect();
     assert_eq!(sums, [(204_000, 0), (70_000, 0)]);
+}
+
+/// Archives whose fates depend on each other: what a dry run says of them is what the run does then.
+#[test]
+fn a_dry_run_says_of_archives_of_one_content_what_the_run_does() {
+    let scratch = Scratch::new();
+    let lay_out = |tree: &Tree| {
+        let pack = |name: &str, content: &[u8], format: Format| {
+            tree.file(name, content);
+            complete(compress(&tree.at(name), |o| (o.format, o.force) = (format, true)));
+        };
+        let (one, other) = (text(1, 3000), text(2, 3000));
+        for (name, second) in [("same", &one), ("different", &other)] {
+            pack(name, &one, Format::Gzip);
+            pack(name, second, Format::Xz);
+        }
+        // Of three the first two have the same.
+        pack("three", &one, Format::Gzip);
+        pack("three", &one, Format::Xz);
+        pack("three", &other, Format::Zstd);
+        // What has the name of the content is to become its own.
+        tree.file("double.gz.gz", gzip(&gzip(&one)))
+            .file("double.gz", gzip(&other));
+        // The first leaves no place: what it becomes is there, and is another.
+        tree.file("there.gz", gzip(&one))
+            .file("there.xz.gz", gzip(b"no archive"));
+        pack("there", &one, Format::Xz);
+        tree.file("there", &other);
+    };
+    for (turn, keep) in [false, true].into_iter().enumerate() {
+        let tree = scratch.tree(&format!("t{turn}"));
+        lay_out(&tree);
+        let before = facts(tree.path());
+        let run = |dry_run: bool| {
+            let options = DecompressOptions {
+                files: Files {
+                    keep,
+                    dry_run,
+                    ..files(tree.path())
+                },
+                ..DecompressOptions::default()
+            };
+            let ran = crate::rig::run(&decompression(options).unwrap()).unwrap();
+            let of_file = |entry: &&EntryEvent| entry.kind == Kind::File;
+            let said = ran.entries.iter().filter(of_file).map(|entry| {
+                let source = String::from_utf8_lossy(&entry.source);
+                format!("{source} {:?} {:?}", entry.outcome, entry.reason)
+            });
+            let mut said: Vec<_> = said.collect();
+            said.sort();
+            (said, failures(&ran.report))
+        };
+        let dry = run(true);
+        assert!(facts(tree.path()) == before);
+        assert_eq!(dry, run(false), "keep: {keep}");
+    }
 }
 
 #[test]

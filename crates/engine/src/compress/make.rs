@@ -5,6 +5,7 @@
 //! nothing was made. The file is read once: the codec and the digest are fed from the same buffer. Promises: what fails on
 //! its way leaves nothing.
 
+use std::ffi::CStr;
 use std::mem;
 use std::sync::{Arc, PoisonError};
 
@@ -19,6 +20,7 @@ use crate::bytes::ledger::{Ledger, Manner};
 use crate::bytes::proof::{forget, read_back};
 use crate::bytes::transfer::is_long;
 use crate::compress::options::Deed;
+use crate::compress::order::Said;
 use crate::compress::worker::{Begun, Done, Hand, Made, Named, Place, Run};
 use crate::entry::{Outcome, Reason};
 use crate::error::{Cause, Failure, Fault, Operation, Side, Stopped};
@@ -35,6 +37,9 @@ pub const MADE: Side = Side::Destination(0);
 
 /// Permission bits of what is not finished.
 const ITS_OWNERS: u32 = 0o600;
+
+/// What has the name is not what would get it.
+const OTHER_CONTENT: &str = "its content is another, so both stay";
 
 /// How far a file has come.
 #[allow(clippy::large_enum_variant, reason = "as a rule it is the large one")]
@@ -81,19 +86,17 @@ pub fn begin(
     attempt: u32,
 ) -> Result<Step, Stopped> {
     let at = place.at.as_fd();
-    match sys::stat(at, &place.target, Follow::No) {
-        Ok(existing) => return compare(run, hand, place, (file, stat), &existing),
-        Err(Errno::NOENT) => {}
-        Err(errno) => return Err(made(Operation::Stat)(errno).into()),
+    let dry_run = run.rules.asked.dry_run;
+    let said = dry_run.then(|| run.order.said(place.node.id(), &place.target));
+    match (said.flatten(), sys::stat(at, &place.target, Follow::No)) {
+        (Some(Said::ContentOf(first)), _) => return rehearse(run, hand, place, (file, stat), &first),
+        (None, Ok(existing)) => return compare(run, hand, place, (file, stat), &existing),
+        (Some(Said::Free), _) | (None, Err(Errno::NOENT)) => {}
+        (None, Err(errno)) => return Err(made(Operation::Stat)(errno).into()),
     }
     permit(run, place, stat)?;
-    if run.rules.asked.dry_run {
-        return Ok(Step::Done(Done {
-            outcome: Outcome::Copied,
-            reason: None,
-            size: stat.size,
-            bytes: 0,
-        }));
+    if dry_run {
+        return Ok(would(run, place, Outcome::Copied, stat));
     }
     clear(run, place)?;
     let flight = &hand.counters.flight;
@@ -132,6 +135,59 @@ pub fn begin(
     })
 }
 
+/// What a dry run says of a file, and goes by where others depend on it.
+fn would(run: &Run<'_>, place: &Place, outcome: Outcome, stat: &Stat) -> Step {
+    let (directory, keep) = (place.node.id(), run.rules.asked.keep);
+    if matches!(run.rules.deed, Deed::Unpack { .. }) {
+        if !keep {
+            run.order.say(directory, &place.name, Said::Free);
+        }
+        if outcome == Outcome::Copied {
+            let said = Said::ContentOf(place.name.clone());
+            run.order.say(directory, &place.target, said);
+        }
+    }
+    Step::Done(match outcome {
+        Outcome::Removed if keep => Done::skipped(Reason::Unchanged, stat.size),
+        outcome => Done {
+            outcome,
+            reason: None,
+            size: stat.size,
+            bytes: 0,
+        },
+    })
+}
+
+/// A dry run has said that the content of another archive gets the name: this one is compared with that.
+fn rehearse(
+    run: &Run<'_>,
+    hand: &mut Hand<'_>,
+    place: &Place,
+    (file, stat): (&OwnedFd, &Stat),
+    first: &CStr,
+) -> Result<Step, Stopped> {
+    permit(run, place, stat)?;
+    let flight = &hand.counters.flight;
+    let _in_hand = flight.in_hand();
+    flight.begin(stat.size);
+    let mut content = |file: &OwnedFd| {
+        hand.lend(run, |lead| unpack(lead, file.as_fd(), Target::Nothing, How::default()))
+            .map(|unpacked| unpacked.content)
+    };
+    let there = sys::open_file(place.at.as_fd(), first).map_err(source(Operation::Open))?;
+    let is = match content(&there) {
+        Ok(is) => is,
+        // It won't become it, and what comes next does.
+        Err(Stopped::Fault(_)) => return Ok(would(run, place, Outcome::Copied, stat)),
+        Err(stopped) => return Err(stopped),
+    };
+    if content(file)? == is {
+        Ok(would(run, place, Outcome::Removed, stat))
+    } else {
+        Err(Fault::conflict(Operation::Create, 0, OTHER_CONTENT).into())
+    }
+}
+
 /// A new file for what is made, under a name that nobody takes for it: of a big one, what a dead run has begun.
 fn stage(
     run: &Run<'_>,
@@ -140,7 +196,7 @@ fn stage(
     (file, stat): (&OwnedFd, &Stat),
 ) -> Result<(OwnedFd, Staging, Option<Begun>), Fault> {
     let at = place.at.as_fd();
-    let create = |name: &std::ffi::CStr| sys::create_file(at, name);
+    let create = |name: &CStr| sys::create_file(at, name);
     let manner = match run.rules.deed {
         Deed::Pack { codec, .. } if is_long(stat.size) && has_sizes(file.as_fd()) => {
             Manner::archive(codec, stat.size, ITS_OWNERS, true)
@@ -271,7 +327,7 @@ fn fill(
 /// Writes the index of an archive, under a name that nobody takes for it.
 fn stage_index(run: &Run<'_>, place: &Place, index: &Gzi) -> Result<Staging, Fault> {
     let at = place.at.as_fd();
-    let create = |name: &std::ffi::CStr| sys::create_file(at, name);
+    let create = |name: &CStr| sys::create_file(at, name);
     let staged = run.stager.stage(&index_of(&place.target), create);
     let (file, staging) = staged.map_err(made(Operation::Create))?;
     if let Err(errno) = write_index(index, file.as_fd()).and_then(|()| sys::close(file)) {
@@ -388,9 +444,12 @@ fn compare(
         return Err(conflict("it changed while it was compared, so both stay").into());
     }
     if !same {
-        return Err(conflict("its content is another, so both stay").into());
+        return Err(conflict(OTHER_CONTENT).into());
     }
     hand.counters.verified(existing.size, from_cache);
+    if asked.dry_run {
+        return Ok(would(run, place, Outcome::Removed, stat));
+    }
     let done = if asked.keep {
         Done::skipped(Reason::Unchanged, stat.size)
     } else {
@@ -402,7 +461,7 @@ fn compare(
         }
     };
     let indexes = matches!(run.rules.deed, Deed::Pack { index: true, .. });
-    if asked.dry_run || asked.keep && !indexes {
+    if asked.keep && !indexes {
         return Ok(Step::Done(done));
     }
     if !asked.keep {

@@ -1,21 +1,32 @@
 //! The order of archives whose fates depend on each other, so that what becomes of them depends on no schedule.
 //!
 //! Comes in: archives as the walk finds them, and what this run makes that is an archive too; goes out: those that waited, in
-//! rounds. Of archives with one content name the first by its name is made, and the others are compared with that; one whose
-//! content has the name of an archive comes when that has become its own content. Memory grows with the archives that wait.
+//! rounds. Of archives with one content name the first by its name is made, such as end in small letters before others, and
+//! the others are compared with that; one whose content has the name of an archive comes when that has become its own
+//! content. Memory grows with the archives that wait, and in a dry run with those of the directories that it is in: it goes by
+//! what it has said of them.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::{CStr, CString};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bulkhaul_formats::codec::names::{bare, content_of, earlier_archives};
+use bulkhaul_formats::codec::names::{bare, content_of, earlier_archives, turn};
 use bulkhaul_sys::{self as sys, BorrowedFd, Follow, Identity};
 
 use crate::walk::node::Node;
 
-/// Archives of a directory that are of one name but for what archives end with, by their own names.
-type Group<D> = BTreeMap<CString, Arc<Node<D>>>;
+/// Archives of a directory that are of one name but for what archives end with, in their turns.
+type Group<D> = BTreeMap<(usize, bool, CString), Arc<Node<D>>>;
+
+/// What a dry run has said becomes of a name.
+#[derive(Clone)]
+pub enum Said {
+    /// The content of this archive gets it.
+    ContentOf(CString),
+    /// What has it goes.
+    Free,
+}
 
 /// Who waits for whom.
 pub struct Order<D> {
@@ -28,13 +39,15 @@ struct Inner<D> {
     waiting: HashMap<(Identity, CString), Group<D>>,
     /// Archives that were made.
     made: HashSet<(Identity, CString)>,
+    /// Of the directories that a dry run is in.
+    said: HashMap<Identity, HashMap<CString, Said>>,
 }
 
 impl<D> Default for Order<D> {
     fn default() -> Self {
-        let (waiting, made) = Default::default();
+        let (waiting, made, said) = Default::default();
         Self {
-            inner: Mutex::new(Inner { waiting, made }),
+            inner: Mutex::new(Inner { waiting, made, said }),
             over: AtomicBool::new(false),
         }
     }
@@ -51,7 +64,7 @@ impl<D> Order<D> {
             node.expects_entries();
             let mut inner = self.inner();
             let group = inner.waiting.entry((node.id(), bare(name))).or_default();
-            group.insert(name.to_owned(), Arc::clone(node));
+            group.insert(turn(name), Arc::clone(node));
         }
         waits
     }
@@ -61,7 +74,7 @@ impl<D> Order<D> {
         self.over.store(true, Ordering::Relaxed);
         let mut inner = self.inner();
         let round = inner.waiting.values_mut().filter_map(Group::pop_first);
-        let round = round.map(|(name, node)| (node, name)).collect();
+        let round = round.map(|((.., name), node)| (node, name)).collect();
         inner.waiting.retain(|_, group| !group.is_empty());
         round
     }
@@ -77,6 +90,23 @@ impl<D> Order<D> {
     pub fn made(&self, directory: Identity, name: &CStr) -> bool {
         let inner = self.inner();
         !inner.made.is_empty() && inner.made.contains(&(directory, name.to_owned()))
+    }
+
+    /// A dry run has said it of a name in a directory.
+    pub fn say(&self, directory: Identity, name: &CStr, said: Said) {
+        let mut inner = self.inner();
+        let of_directory = inner.said.entry(directory).or_default();
+        of_directory.insert(name.to_owned(), said);
+    }
+
+    /// What a dry run has said of a name.
+    pub fn said(&self, directory: Identity, name: &CStr) -> Option<Said> {
+        self.inner().said.get(&directory)?.get(name).cloned()
+    }
+
+    /// Nobody asks for it any more.
+    pub fn leaves(&self, directory: Identity) {
+        self.inner().said.remove(&directory);
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner<D>> {

@@ -112,6 +112,7 @@ impl<'r> Visitor for Run<'r> {
             self.pass_by(hand, Kind::Directory, Reason::NotAFile, paths);
         }
         clear_begun(self, node);
+        self.order.leaves(node.id());
         Next::Up
     }
 

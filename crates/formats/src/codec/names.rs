@@ -4,6 +4,7 @@
 //! as was asked for. Promises: what [`archive_of`] adds [`content_of`] takes away.
 
 use std::ffi::{CStr, CString};
+use std::iter::successors;
 
 use super::Format;
 
@@ -67,13 +68,44 @@ pub fn earlier_archives(name: &CStr) -> Vec<CString> {
     let Some(content) = content_of(name) else {
         return Vec::new();
     };
-    let of_suffix = |(end, instead): &(&[u8], &[u8])| {
-        let stem = content.to_bytes().strip_suffix(*instead)?;
-        (!stem.is_empty()).then(|| with(stem, end))
+    let small = ends_small(name);
+    let spelt = |stem: &[u8], end: &[u8], capitals: u32| {
+        let letter = |(at, byte): (usize, &u8)| {
+            if capitals >> at & 1 == 0 {
+                *byte
+            } else {
+                byte.to_ascii_uppercase()
+            }
+        };
+        with(stem, &end.iter().enumerate().map(letter).collect::<Vec<u8>>())
     };
-    let mut earlier: Vec<CString> = SUFFIXES.iter().filter_map(of_suffix).collect();
-    earlier.retain(|other| other.as_c_str() < name);
+    let mut earlier = Vec::new();
+    for (end, instead) in SUFFIXES {
+        match content.to_bytes().strip_suffix(instead) {
+            None | Some([]) => {}
+            // What ends otherwise comes after all that end so.
+            Some(stem) if small => earlier.push(with(stem, end)),
+            // Each first letter is a dot.
+            Some(stem) => earlier.extend(
+                (0..1 << end.len())
+                    .step_by(2)
+                    .map(|capitals| spelt(stem, end, capitals)),
+            ),
+        }
+    }
+    earlier.retain(|other| turn(other) < turn(name));
     earlier
+}
+
+/// By what archives of one bare name take their turns: first those whose content is no archive, of them what ends in small
+/// letters, and of them by their names.
+pub fn turn(archive: &CStr) -> (usize, bool, CString) {
+    let layers = successors(content_of(archive), |content| content_of(content)).count();
+    (layers, !ends_small(archive), archive.to_owned())
+}
+
+fn ends_small(archive: &CStr) -> bool {
+    SUFFIXES.iter().any(|(end, _)| archive.to_bytes().ends_with(end))
 }
 
 /// A name without all that archives end with.
@@ -166,13 +198,12 @@ mod tests {
 
     #[test]
     fn archives_of_one_content() {
-        let cases: [(&str, &[&str]); 8] = [
+        let cases: [(&str, &[&str]); 7] = [
             ("a.gz", &["a.bgz"]),
             ("a.bgz", &[]),
             ("a.zst", &["a.gz", "a.bgz", "a.xz"]),
             ("a.tar.gz", &["a.tar.bgz"]),
             ("a.tgz", &["a.tar.gz", "a.tar.bgz", "a.tar.xz", "a.tar.zst"]),
-            ("a.GZ", &[]),
             (".tar.gz", &[".tar.bgz"]),
             ("a.tsv", &[]),
         ];
@@ -183,6 +214,24 @@ mod tests {
                 "{name}"
             );
         }
+        let of_capitals = earlier_archives(c"a.GZ");
+        let has = |name: &str| of_capitals.contains(&c(name));
+        assert!(
+            ["a.gz", "a.bgz", "a.xz", "a.zst", "a.BGZ", "a.BGz"]
+                .iter()
+                .all(|name| has(name))
+        );
+        assert!(
+            !["a.GZ", "a.Gz", "a.gZ", "a.XZ", "a.tgz", "a"]
+                .iter()
+                .any(|name| has(name))
+        );
+        let mut turns = ["a.xz.gz", "a.GZ.gz", "a.GZ", "a.xz", "A.TGZ.gz", "a.gz", "a.Gz"].map(c);
+        turns.sort_by_key(|name| turn(name));
+        assert_eq!(
+            turns,
+            ["a.gz", "a.xz", "a.GZ", "a.Gz", "A.TGZ.gz", "a.GZ.gz", "a.xz.gz"].map(c)
+        );
         for (name, without) in [("a.gz.xz", "a"), ("a.tgz", "a.tar"), ("a", "a"), (".gz.gz", ".gz")] {
             assert_eq!(bare(&c(name)), c(without));
         }
