@@ -88,16 +88,22 @@ fn hold(run: &Run<'_>, hand: &mut Hand<'_>, place: &Place, step: Result<Step, St
 /// Whether a file has gone, and something has the name that was to take its place: who puts that there has proved it, or
 /// somebody else has removed the file.
 fn is_replaced(place: &Place, stopped: &Stopped) -> bool {
-    let gone = matches!(
-        stopped,
-        Stopped::Fault(Fault {
-            side: Side::Source,
-            cause: Cause::Errno(Errno::NOENT),
-            ..
-        })
-    );
-    let there = || sys::stat(place.at.as_fd(), &place.target, Follow::No);
-    gone && !place.target.is_empty() && there().is_ok_and(|there| there.kind == Kind::File)
+    let Stopped::Fault(Fault {
+        side: Side::Source,
+        cause,
+        ..
+    }) = stopped
+    else {
+        return false;
+    };
+    let look = |name: &CStr| sys::stat(place.at.as_fd(), name, Follow::No);
+    let gone = match cause {
+        Cause::Errno(Errno::NOENT) => true,
+        // What is open goes by a rename in NFS and FUSE, and a server may know it no more.
+        Cause::Changed | Cause::Errno(Errno::STALE) => matches!(look(&place.name), Err(Errno::NOENT)),
+        _ => false,
+    };
+    gone && !place.target.is_empty() && look(&place.target).is_ok_and(|there| there.kind == Kind::File)
 }
 
 /// Ends the way of all files that wait.
