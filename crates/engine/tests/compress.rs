@@ -1496,7 +1496,7 @@ fn what_another_run_has_done_meanwhile_is_no_failure() {
                 stops += 1;
                 if word == "renamed" {
                     complete(compress(tree.path(), |o| {
-                        (o.format, o.files.keep) = (Format::Zstd, true)
+                        (o.format, o.files.keep) = (Format::Zstd, true);
                     }));
                     let renamed = fs::rename(tree.at("a"), scratch.at("renamed"));
                     assert!(renamed.is_ok() || !tree.at("a").exists());

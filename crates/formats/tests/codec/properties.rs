@@ -77,7 +77,8 @@ fn a_block_does_not_depend_on_what_its_encoder_made_before() {
                 framed
             };
             let mut used = Encoder::new(codec).unwrap();
-            used.block((&[], &[b'd'; 40_000]), &mut Vec::new(), &|| true).unwrap();
+            used.block((&[], &vec![b'd'; 40_000]), &mut Vec::new(), &|| true)
+                .unwrap();
             let fresh = block(&mut Encoder::new(codec).unwrap());
             assert!(block(&mut used) == fresh, "{codec:?}");
         }
