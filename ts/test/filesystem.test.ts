@@ -105,7 +105,12 @@ describe('a place', () => {
       await files.get(at(files, 'one/x'), join(back, 'y'));
       await files.get(at(files, 'all'), join(back, 'all'), { recursive: true });
       expect(readFileSync(join(back, 'y'), 'utf8') + readFileSync(join(back, 'all/d/b'), 'utf8')).toBe('12');
-      await expect(files.put(join(tree, 'missing'), at(files, 'm'))).rejects.toMatchObject({ code: 'INCOMPLETE' });
+      const missing = join(tree, 'missing');
+      await expect(files.put(missing, at(files, 'm'))).rejects.toMatchObject({
+        code: 'INCOMPLETE',
+        message: expect.stringMatching(/^INCOMPLETE: 1 of 1 entry failed.*: stat .*missing: No such file/),
+        cause: { kind: 'missing', path: missing },
+      });
     }
   }, 60_000);
 

@@ -342,7 +342,8 @@ export class Job implements PromiseLike<Report>, AsyncIterable<JobEvent> {
 
   /**
    * The report of a job that is complete. Where something failed, changed, was lost or held back it rejects with a
-   * `JobError` of the code `INCOMPLETE`, which has the report. (The job itself resolves then.)
+   * `JobError` of the code `INCOMPLETE`, which has the report; its `cause` is the first failure, whose message it ends with. (The
+   * job itself resolves then.)
    *
    * @example
    * ```js
@@ -355,7 +356,11 @@ export class Job implements PromiseLike<Report>, AsyncIterable<JobEvent> {
   async orThrow(): Promise<Report> {
     const report = await this.#report;
     if (report.complete) return report;
-    throw new JobError('INCOMPLETE', sentenceOf(report), report);
+    const [cause] = report.failures;
+    const sentence = sentenceOf(report);
+    throw cause === undefined
+      ? new JobError('INCOMPLETE', sentence, report)
+      : new JobError('INCOMPLETE', `${sentence}: ${cause.message}`, report, { cause });
   }
 
   /**
