@@ -5,10 +5,12 @@
  * through jobs, with all that they promise; contents that are read and written as streams go through the stores themselves:
  * what is written appears when its stream has finished, and not before.
  */
+import { randomBytes } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { lstat, mkdir, readdir, rename, stat } from 'node:fs/promises';
 import { basename, dirname } from 'node:path';
 import { Readable, Writable } from 'node:stream';
+import { finished } from 'node:stream/promises';
 import { BulkhaulError, unfit } from './error.js';
 import type { Report } from './events.js';
 import { fromBytes, toBytes } from './names.js';
@@ -260,6 +262,12 @@ export class FileSystem {
       });
     }
     await job.orThrow();
+    // A file is listed by its name alone, as what is alone in a directory of that name is.
+    const alone = below + basename(key);
+    if (found.length === 1 && found[0]?.name === this.#named(place.store, alone)) {
+      const files = await this.#opened(place.store);
+      if ((await files.stat(toBytes(alone)).catch(storeError)) === null) return [await this.info(name)];
+    }
     return found.length > 0 ? found : [await this.info(name)].filter(isFile);
   }
 
@@ -494,7 +502,7 @@ export class FileSystem {
   /**
    * Gives a file another name, or with `recursive` all that is in a directory, whatever is there: in a store it is copied and then
    * removed. What can't be copied stays (symlinks do, from a disk to a store), and it rejects with `INCOMPLETE` then. Nothing is
-   * moved onto itself or into itself: `USAGE`.
+   * moved onto itself, by whatever name it is seen there, or into itself: `USAGE`.
    *
    * @example
    * ```js
@@ -509,6 +517,7 @@ export class FileSystem {
     const there = recursive ? this.url(to) : below(this.url(to), here);
     await refuseItself(here, there, recursive);
     if (isHere(here) && isHere(there)) return renamed(here, there);
+    await this.#refuseView(here, there, recursive);
     if (recursive) return this.#movedAll(slashed(here), slashed(there));
     const pair = placed(here, there);
     const { job } = await copied([pair], { ...this.#asked, compare: 'always' });
@@ -516,6 +525,32 @@ export class FileSystem {
     const { outcome, reason } = pair.outcome;
     if (outcome !== 'added' && outcome !== 'updated') throw staying([`${here} (${reason})`]);
     await this.#removed(pair.source[0], [pair.source[1]]);
+  }
+
+  /**
+   * Throws `USAGE` where one place shows what is in the other: names that a host folds, symlinks and mounts of a host or remote, a
+   * host that is this machine. What would be removed after it was copied is its only copy then. A place where nothing is shows
+   * nothing, and keys of objects are exact.
+   */
+  async #refuseView(here: string, there: string, recursive: boolean): Promise<void> {
+    if ((serviceOf(here) && serviceOf(there)) || !(await this.exists(there))) return;
+    const [from, to] = recursive ? [slashed(here), slashed(there)] : [here, there];
+    // Nothing is written into a service where the other place can have it.
+    const [written, seen] = isHere(to) || serviceOf(from) ? [to, from] : [from, to];
+    const probe = `.bulkhaul-probe-of-views-${randomBytes(8).toString('hex')}`;
+    await finished(this.open(beside(written, probe), 'w').end());
+    const isOne = await this.exists(beside(seen, probe)).finally(() => this.rm(beside(written, probe)));
+    if (!isOne) return;
+    // Of two files in one directory both are listed.
+    const listed = recursive ? [] : (await this.ls(beside(here, ''))).map(({ name }) => basename(name));
+    const both = new Set([here, there].map((url) => basename(this.#keyOf(url))));
+    if (both.size < 2 || ![...both].every((name) => listed.includes(name)))
+      throw new BulkhaulError('USAGE', `${there} is ${here} itself, seen in another way`);
+  }
+
+  #keyOf(url: string): string {
+    const place = this.#place(url);
+    return 'path' in place ? place.path : place.key;
   }
 
   /** Moves what is in a directory, of which one at least is in a store: only what was copied goes. */
@@ -619,6 +654,13 @@ export class FileSystem {
 const NO_MARKER = { marker: null, alone: false };
 const isFile = ({ type }: FileInfo) => type === 'file';
 const slashed = (url: string) => (url.endsWith('/') ? url : `${url}/`);
+
+/** A name in the directory of a file, or in a directory whose name ends with a slash. */
+function beside(url: string, name: string): string {
+  const within = (path: string) => path.slice(0, path.lastIndexOf('/') + 1) + name;
+  const located = locate(url);
+  return located ? urlOf({ ...located, key: within(located.key) }) : within(url);
+}
 
 /** A destination: what ends with a slash is the directory for a file, which keeps its name. */
 function below(there: string, here: string): string {

@@ -21,7 +21,7 @@ import { ceph } from './rig/ceph.js';
 import { KEY, SECRET, s3 } from './rig/s3.js';
 import { sshd } from './rig/sshd.js';
 import { versitygw } from './rig/versitygw.js';
-import { program, run, scratch } from './rig.js';
+import { faulty, program, run, scratch } from './rig.js';
 
 const MIB = 1024 * 1024;
 const version = await program('rclone', ['version']).catch(() => undefined);
@@ -223,6 +223,35 @@ describe.skipIf(version?.code !== 0)('what rclone reaches', () => {
     for (const name of ['d', 'empty']) await files.rm(name, { recursive: true });
     expect([readdirSync(root), await files.exists('d')]).toEqual([[], false]);
   }, 60_000);
+
+  it('moves nothing onto itself that is seen in another way (rclone #3104)', async () => {
+    const root = put(scratch(), { 'd/a': 'the only one', 'd/b': 'b', 'e/a': 'old' });
+    symlinkSync('d', join(root, 'link'));
+    const folding = put(scratch(), { 'd/a': 'the only one', 'd/b': 'b' });
+    const folded = await faulty(folding, 'fold');
+    const files = filesystem('file');
+    const moves: [string, string, boolean][] = [
+      [place(join(root, 'd/a')), place(join(root, 'link/a')), false],
+      [join(root, 'd/a'), place(join(root, 'd/a')), false],
+      [join(root, 'd'), place(join(root, 'd')), true],
+    ];
+    if (folded !== undefined) {
+      moves.push([place(join(folded, 'd/a')), place(join(folded, 'd/A')), false]);
+      moves.push([place(join(folded, 'd')), place(join(folded, 'D')), true]);
+    }
+    for (const [from, to, recursive] of moves) {
+      await expect(files.mv(from, to, { recursive }), `${from} ${to}`).rejects.toMatchObject({
+        code: 'USAGE',
+        message: expect.stringContaining('itself, seen in another way'),
+      });
+      for (const at of [root, folding])
+        expect([at, filesOf(join(at, 'd'))]).toEqual([at, { a: 'the only one', b: 'b' }]);
+    }
+    // What is another file is replaced, in one directory and in two.
+    await files.mv(place(join(root, 'd/a')), place(join(root, 'd/b')));
+    await files.mv(place(join(root, 'd/b')), place(join(root, 'e/a')));
+    expect(filesOf(root)).toEqual({ 'e/a': 'the only one' });
+  }, 240_000);
 });
 
 it('says that rclone is not there, and what is no place of its', async () => {
