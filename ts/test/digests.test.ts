@@ -3,7 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { mkdirSync, readFileSync, utimesSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { jobs, manifest, type VerifyOptions, verify } from '../src/index.js';
+import { filesystem, jobs, manifest, type VerifyOptions, verify } from '../src/index.js';
 import { azurite } from './rig/azurite.js';
 import { SECRET, s3 } from './rig/s3.js';
 import { sshd } from './rig/sshd.js';
@@ -207,6 +207,62 @@ it('is the same over ssh, through rclone and on Azure', async () => {
     expect(verified.code, verified.stderr).toBe(0);
   }
 }, 120_000);
+
+it.each(['s3:', 'sftp:', 'rclone:', 'az:'])(
+  'lists, reads, verifies and compares one file that is named at %s',
+  async (at) => {
+    const tree = put(scratch(), { 'd/a': '12', 'd/b': '34', 'd/alone/alone': '5' });
+    const places: Record<string, () => Promise<[string, NodeJS.ProcessEnv | undefined]>> = {
+      's3:': async () => ['s3://b/p', (await s3()).env],
+      'sftp:': async () => [`sftp://there${tree}`, await sshd()],
+      'rclone:': async () => [`rclone::local:${tree}`, { RCLONE_CONFIG: '/dev/null' }],
+      'az:': async () => ['az://container/p', (await azurite())?.env],
+    };
+    const [place, env] = (await places[at]?.()) ?? expect.fail(at);
+    if (env === undefined) return;
+    if (/^(?:az|s3):/.test(place)) expect((await run(['sync', tree, place], { env })).code).toBe(0);
+    const [sums, file, other] = [join(scratch(), 'sums'), `${place}/d/a`, join(tree, 'd/b')];
+    for (const [args, code, words] of [
+      [['list', file], 0, /^a$/m],
+      [['list', `${place}/d/alone`], 0, /^alone$/m],
+      [['manifest', '-o', sums, file], 0, /^complete: 1 entry/m],
+      [['verify', '--in', file, sums], 0, /^verified: 1 file/m],
+      [['compare', '--content', file, join(tree, 'd/a')], 0, /^the same/m],
+      // Two that have other names are one pair, as two files of this machine are.
+      [['compare', '--metadata', '--content', other, file], 1, /0 only in A, 0 only in B, 1 different/],
+      [['compare', file, tree], 2, /d\/a is a file, and .* is a directory/],
+      [['list', `${place}/d/none`], 23, /none/],
+      [['compare', file, `${place}/d/none`], 23, /none/],
+      [
+        ['sync', '--delete', file, join(scratch(), 'back')],
+        23,
+        /d\/a: this is a file: name the directory that it is in/,
+      ],
+    ] as const) {
+      const { code: ended, stdout, stderr } = await run([...args], { env });
+      expect([ended, words.test(stdout + stderr)], `${args.join(' ')}: ${stdout}${stderr}`).toEqual([code, true]);
+    }
+    expect(readFileSync(sums, 'utf8')).toMatch(/^[0-9a-f]{64} {2}a\n$/);
+    // The ssh of the test is that of a command.
+    if (at === 'sftp:') return;
+    const files = filesystem(place, { environment: env });
+    const found = async (name: string) => (await files.find(name)).map(({ name, size }) => [name, size]);
+    expect([await found('d/a'), await found('d/alone')]).toEqual([[['d/a', 2]], [['d/alone/alone', 1]]]);
+  },
+  120_000,
+);
+
+it('takes what is below a key for what is named, before the object of that key', async () => {
+  const server = await s3();
+  for (const [key, content] of Object.entries({ 'p//x': '1', q: '1', 'q/r': '22' })) server.put(key, content);
+  for (const [place, listed] of [
+    ['s3://b/p//x', 'x\n'],
+    ['s3://b/q', 'r\n'],
+    ['s3://b/p//x/', ''],
+  ] as const) {
+    expect((await run(['list', place], { env: server.env })).stdout, place).toBe(listed);
+  }
+}, 60_000);
 
 it('refuses what is not for URLs, and says what is not there', async () => {
   const server = await s3();

@@ -14,7 +14,7 @@ use bulkhaul_engine::bytes::output::Output;
 use bulkhaul_engine::compare::changes::ChangesFile;
 use bulkhaul_engine::compare::options::{Content, DiffForm};
 use bulkhaul_engine::entry::{Changes, Outcome, Reason};
-use bulkhaul_engine::error::{Failure, Fault, Operation, Refusal, Side, Stopped};
+use bulkhaul_engine::error::{Failure, Fault, Operation, Refusal, Stopped};
 use bulkhaul_engine::event::{EntryEvent, Event};
 use bulkhaul_engine::job::desk::{Desk, Phase};
 use bulkhaul_engine::job::resources::Resources;
@@ -23,12 +23,14 @@ use bulkhaul_engine::pool::window::in_order;
 use bulkhaul_engine::records::record::Record;
 use bulkhaul_engine::records::sort::{SORT_BYTES, Sorters};
 use bulkhaul_engine::report::{Differences, Durability, Report};
+use bulkhaul_engine::tree::path::show;
 use bulkhaul_engine::tree::selection::{Rules, Selection};
 use bulkhaul_formats::digest::TAIL_BYTES;
 
 use crate::join::{Broken, Join, Met};
 use crate::local::LocalOptions;
 use crate::location::Location;
+use crate::lone::Lone;
 use crate::s3::Config;
 use crate::session::{JOBS, Session, SessionOptions};
 use crate::store::{Entry, Facts, Store, Summing, Sums};
@@ -129,14 +131,25 @@ impl Work for Compare {
         };
         let [left, right] = &self.places;
         // Both are read only.
-        let left = left.open(&session, Side::Source, &options.left_config, &local)?;
-        let right = right.open(&session, Side::Source, &options.right_config, &local)?;
+        let left = Lone::open((left, &options.left_config), None, &session, &local)?;
+        // Two files are one pair, whatever they are called.
+        let right = Lone::open((right, &options.right_config), Some(left.name()), &session, &local)?;
         let workers = desk.counters.len();
         desk.staff(workers);
         desk.enter(Phase::Scanning);
         // What is compared is found on the way: nobody knows how much there is before the end.
         desk.unlisted();
-        let join = Join::new(left.list(desk)?, right.list(desk)?, false);
+        let (ours, theirs) = (left.list(desk)?, right.list(desk)?);
+        if left.is_file() != right.is_file() {
+            let (file, other) = if left.is_file() {
+                (&left, &right)
+            } else {
+                (&right, &left)
+            };
+            let [file, other] = [file, other].map(|place| show(&place.path(b"")));
+            return Err(Refusal::Usage(format!("{file} is a file, and {other} is a directory")));
+        }
+        let join = Join::new(ours, theirs, false);
         let sorters = Sorters::new(options.spill_directory.as_deref(), SORT_BYTES / 4, 1).counted(desk.steps());
         let output = options.output.as_ref();
         let output = output.map(|path| Output::create(path, desk));

@@ -21,9 +21,10 @@ use bulkhaul_sys::Time;
 
 use crate::local::LocalOptions;
 use crate::location::Location;
+use crate::lone::Lone;
 use crate::session::Session;
 use crate::shards::Reach;
-use crate::store::{Entry, Store};
+use crate::store::{Entry, Store as _};
 
 /// A job that makes a manifest of what is below a URL, the one source. Checks the options; asks nothing yet.
 pub fn manifest(mut options: ManifestOptions, reach: Reach) -> Result<Job, Refusal> {
@@ -51,12 +52,12 @@ pub fn verify(mut options: VerifyOptions, reach: Reach) -> Result<Job, Refusal> 
 
 fn open(place: &Location, reach: &Reach, desk: &Arc<Desk>) -> Result<Box<dyn Ground>, Refusal> {
     let session = Session::open(reach.session, Arc::clone(&desk.cancel))?;
-    let store = place.open(&session, Side::Source, &reach.config, &LocalOptions::default())?;
+    let store = Lone::open((place, &reach.config), None, &session, &LocalOptions::default())?;
     Ok(Box::new(Kept(store)))
 }
 
 /// What a store keeps.
-struct Kept(Arc<dyn Store>);
+struct Kept(Arc<Lone>);
 
 /// What can be said of an entry by its path: that has no place for some names.
 fn sight_of(entry: &Entry) -> Result<Sight, Fault> {

@@ -4,6 +4,7 @@
 //! sync   compare   prune   list   digests   files   shards   the operations: none runs another
 //!   ├── join ┘       └── sweep                           two listings side by side; what is to be removed
 //!   ├── nested                                           whether two directories are one, seen in another way
+//!   ├────────────────┴── lone                            what is read, also where it is one file
 //!   └────────────────┴── location                        what a URL or a path names
 //!                 └── s3   azure   local   sftp   rclone   memory      one store each
 //!                     └──┬───┘       │      └──┬────┘        │
@@ -30,6 +31,7 @@ pub mod likeness;
 pub mod list;
 pub mod local;
 pub mod location;
+pub mod lone;
 pub mod memory;
 mod nested;
 pub mod objects;

@@ -1,4 +1,4 @@
-//! What is in a store: its keys, in the order of their bytes.
+//! What is in a store: its keys, in the order of their bytes; of one object its name.
 //!
 //! Comes in: [`ListOptions`]; goes out: a [`Job`] that lists, into a file, whole or not at all, or as events with size, time
 //! and tag.
@@ -9,7 +9,7 @@ use bulkhaul_engine::Kind;
 use bulkhaul_engine::ListForm;
 use bulkhaul_engine::bytes::output::Output;
 use bulkhaul_engine::entry::{Changes, Details, Outcome};
-use bulkhaul_engine::error::{Failure, Refusal, Side, Stopped};
+use bulkhaul_engine::error::{Failure, Refusal, Stopped};
 use bulkhaul_engine::event::{EntryEvent, Event};
 use bulkhaul_engine::job::desk::{Desk, Phase};
 use bulkhaul_engine::job::resources::Resources;
@@ -20,8 +20,10 @@ use bulkhaul_formats::lists::hpcp::{self, Facts};
 
 use crate::local::LocalOptions;
 use crate::location::Location;
+use crate::lone::Lone;
 use crate::s3::Config;
 use crate::session::{Session, SessionOptions};
+use crate::store::Store as _;
 
 /// A list, as asked for.
 #[derive(Clone, Default)]
@@ -88,9 +90,7 @@ impl Work for List {
     fn run(self: Box<Self>, desk: &Arc<Desk>) -> Result<Report, Refusal> {
         let options = &self.options;
         let session = Session::open(options.session, Arc::clone(&desk.cancel))?;
-        let store = self
-            .place
-            .open(&session, Side::Source, &options.config, &LocalOptions::default())?;
+        let store = Lone::open((&self.place, &options.config), None, &session, &LocalOptions::default())?;
         desk.staff(1);
         desk.enter(Phase::Scanning);
         let mut listing = store.list(desk)?;

@@ -3,10 +3,11 @@
 //! Comes in: text as it was given, and how stores are reached; goes out: a store. What is not there yet is refused by its
 //! name.
 
+use std::os::unix::ffi::OsStrExt as _;
 use std::sync::Arc;
 
 use bulkhaul_engine::error::{Refusal, Side};
-use bulkhaul_engine::tree::path::show;
+use bulkhaul_engine::tree::path::{show, split};
 
 use crate::azure::{self, Azure};
 use crate::local::{Local, LocalOptions, whole_path};
@@ -165,6 +166,46 @@ impl Location {
         }
     }
 
+    /// What may have this place as one file, and its key there; none: it is a root, or ends with a slash.
+    pub fn above(&self) -> Option<(Self, Vec<u8>)> {
+        let is_key = |key: &str| !key.is_empty() && !key.ends_with('/');
+        match self {
+            Self::Local(path) | Self::Sftp(sftp::Place { path, .. }) => {
+                let (directory, name) = split(path);
+                let is_name = !path.ends_with(b"/") && !matches!(name, b"" | b"." | b"..");
+                let above = match self {
+                    Self::Sftp(place) => Self::Sftp(sftp::Place {
+                        path: directory.to_vec(),
+                        ..place.clone()
+                    }),
+                    _ => Self::Local(if directory.is_empty() { b"." } else { directory }.to_vec()),
+                };
+                is_name.then(|| (above, name.to_vec()))
+            }
+            Self::S3 {
+                service,
+                bucket,
+                prefix,
+            } => is_key(prefix).then(|| {
+                let above = Self::S3 {
+                    service: *service,
+                    bucket: bucket.clone(),
+                    prefix: String::new(),
+                };
+                (above, prefix.clone().into_bytes())
+            }),
+            Self::Azure { container, prefix } => is_key(prefix).then(|| {
+                let above = Self::Azure {
+                    container: container.clone(),
+                    prefix: String::new(),
+                };
+                (above, prefix.clone().into_bytes())
+            }),
+            Self::Rclone(target) => rclone::above(target).map(|(above, key)| (Self::Rclone(above), key)),
+            Self::Memory => None,
+        }
+    }
+
     /// The store at this place.
     pub fn open(
         &self,
@@ -215,6 +256,47 @@ impl Location {
             _ => JOBS,
         }
     }
+}
+
+/// Which directory two places may both show, if their servers are one, whatever they are called, or fold names: as its key in
+/// each. None: their paths have none in common, or both are on this machine.
+pub fn common(one: &Location, other: &Location) -> Option<[Vec<u8>; 2]> {
+    let (kind, mine) = whole_place(one)?;
+    let (other_kind, theirs) = whole_place(other)?;
+    if kind != other_kind || matches!((one, other), (Location::Local(_), Location::Local(_))) {
+        return None;
+    }
+    let is_below = |path: &[u8], above: &[u8]| {
+        path.get(..above.len())
+            .is_some_and(|start| start.eq_ignore_ascii_case(above))
+    };
+    if is_below(&mine, &theirs) {
+        return Some([Vec::new(), mine[theirs.len()..].to_vec()]);
+    }
+    is_below(&theirs, &mine).then(|| [theirs[mine.len()..].to_vec(), Vec::new()])
+}
+
+/// What kind of server has a place, and its path there, with a slash at the end.
+fn whole_place(place: &Location) -> Option<(&'static str, Vec<u8>)> {
+    let slashed = |path: &[u8]| [path.strip_suffix(b"/").unwrap_or(path), b"/"].concat();
+    Some(match place {
+        Location::Local(path) => ("files", slashed(whole_path(path).as_os_str().as_bytes())),
+        Location::Sftp(place) => ("files", slashed(&place.path)),
+        Location::Rclone(target) => ("files", slashed(rclone::path(target).as_bytes())),
+        Location::S3 {
+            service,
+            bucket,
+            prefix,
+        } => {
+            let path = format!("{bucket}/{}", whole_prefix(prefix));
+            (service.scheme(), path.into_bytes())
+        }
+        Location::Azure { container, prefix } => {
+            let path = format!("{container}/{}", whole_prefix(prefix));
+            ("az", path.into_bytes())
+        }
+        Location::Memory => return None,
+    })
 }
 
 /// Refuses two places of which one is in the other, or that are one.
@@ -292,6 +374,59 @@ fn whole_prefix(prefix: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_two_places_may_both_show_is_told_by_their_paths() {
+        for (one, other, both) in [
+            ("s3://b/p/sub", "s3://b/p", Some(["", "sub/"])),
+            ("s3://b/p", "s3://b/p/sub/x", Some(["sub/x/", ""])),
+            ("s3://b", "s3://b/p", Some(["p/", ""])),
+            ("sftp://h/a", "sftp://g/A", Some(["", ""])),
+            ("/a/b", "sftp://h/a", Some(["", "b/"])),
+            ("rclone::local:/a", "/a/b", Some(["b/", ""])),
+            ("s3://b/p2", "s3://b/p", None),
+            ("s3://b/p", "s3://c/p", None),
+            ("s3://b/p", "gs://b/p", None),
+            ("s3://b/p", "sftp://h/b/p", None),
+            ("/a", "/a/b", None),
+        ] {
+            let places = [one, other].map(|text| Location::parse(text.as_bytes()).unwrap());
+            let found = common(&places[0], &places[1]);
+            assert_eq!(
+                found,
+                both.map(|keys| keys.map(|key| key.as_bytes().to_vec())),
+                "{one} {other}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_may_be_one_file_is_in_something() {
+        for (text, above) in [
+            ("s3://b/p/a//k", Some(("s3://b", "p/a//k"))),
+            ("gs://b/k", Some(("gs://b", "k"))),
+            ("az://c/k", Some(("az://c", "k"))),
+            ("sftp://h/a/b", Some(("sftp://h/a", "b"))),
+            ("sftp://h/a", Some(("sftp://h/", "a"))),
+            ("sftp://h/~/a", Some(("sftp://h/~", "a"))),
+            ("rclone:x:b/p", Some(("rclone:x:b", "p"))),
+            ("rclone::local:/a", Some(("rclone::local:/", "a"))),
+            ("rclone:x,y='a/b':k", Some(("rclone:x,y='a/b':", "k"))),
+            ("a", Some((".", "a"))),
+            ("/a", Some(("/", "a"))),
+            ("s3://b", None),
+            ("s3://b/p/", None),
+            ("sftp://h/", None),
+            ("rclone:x:", None),
+            ("rclone:x:p/", None),
+            ("a/", None),
+            ("a/..", None),
+            ("/", None),
+        ] {
+            let above = above.map(|(place, key)| (Location::parse(place.as_bytes()).unwrap(), key.as_bytes().to_vec()));
+            assert_eq!(Location::parse(text.as_bytes()).unwrap().above(), above, "{text}");
+        }
+    }
 
     #[test]
     fn places_are_what_they_say() {

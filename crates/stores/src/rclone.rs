@@ -82,6 +82,23 @@ fn end_of_remote(target: &str) -> Option<usize> {
     None
 }
 
+/// The path in `REMOTE:PATH`.
+pub fn path(target: &str) -> &str {
+    &target[end_of_remote(target).unwrap_or(target.len())..]
+}
+
+/// The place that may have `REMOTE:PATH` as one file, and its key there; none: it is a root, or ends with a slash.
+pub fn above(target: &str) -> Option<(String, Vec<u8>)> {
+    let (remote, path) = target.split_at(end_of_remote(target)?);
+    let (directory, name) = match path.rsplit_once('/') {
+        Some(("", name)) => ("/", name),
+        Some(split) => split,
+        None => ("", path),
+    };
+    let key = unspelt(name).filter(|name| !name.is_empty())?;
+    Some((format!("{remote}{directory}"), key.as_bytes().to_vec()))
+}
+
 /// Whether a connection string holds what nobody should see.
 fn has_secret(remote: &str) -> bool {
     remote.split(',').skip(1).any(|setting| {
@@ -296,7 +313,11 @@ impl Rclone {
         if !features.directories {
             options.push("--files-only");
         }
+        let (mut entries, mut is_alone) = (0_u64, false);
+        let own = above(&self.target).map(|(_, key)| key);
         let there = self.each(&self.target, &options, |path, value| {
+            entries += 1;
+            is_alone = entries == 1 && own.as_deref() == Some(path.as_bytes());
             let Some(key) = key_of(path, value) else {
                 self.refuse(desk, path, ("name", "this may be another name than rclone says"));
                 return Ok(());
@@ -308,6 +329,12 @@ impl Rclone {
             };
             gathering.push(&entry)
         })?;
+        // A file is listed as if it were in itself.
+        if is_alone && self.stat(b"")?.is_some_and(|root| root.kind == Kind::File) {
+            return Err(self
+                .fault(Operation::List, "server", "it is a file, and no directory")
+                .into());
+        }
         Ok(there.then_some(gathering))
     }
 

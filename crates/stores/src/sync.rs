@@ -135,7 +135,10 @@ impl Work for Sync {
             destination: &*destination,
             backup: backup.as_deref(),
         };
-        let mut report = between(options, &self.selection, stores, desk)?;
+        let mut report = between(options, &self.selection, stores, desk).map_err(|refusal| match refusal {
+            Refusal::NoSource(_) => refused(refusal, (from, &options.source_config), &session, &local),
+            refusal => refusal,
+        })?;
         // Nothing stays of what was begun, but for uploads in parts that the next run goes on with.
         report.totals.unfinished = session.uploads().map_or(0, Uploads::begun);
         Ok(report)
@@ -143,7 +146,6 @@ impl Work for Sync {
 }
 
 /// What a sync is between.
-#[derive(Clone, Copy)]
 struct Stores<'s> {
     source: &'s dyn Store,
     destination: &'s dyn Store,
