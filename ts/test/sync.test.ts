@@ -1089,6 +1089,34 @@ it('leaves nothing unfinished of a download that was killed', async () => {
   expect(readdirSync(join(back, 'd')).sort()).toEqual([...names, 'big'].sort());
 });
 
+it('clears what a run that was killed left in the backup directory, when it keeps that file again', async () => {
+  const server = await s3();
+  const source = tree({ 'd/big': 'new' });
+  server.put('p/d/big', Buffer.alloc(12 * MIB, 'z'));
+  const old = join(scratch(), 'old');
+  let child: { kill: (signal: 'SIGKILL') => boolean } | undefined;
+  // The first part of what is kept has come.
+  server.plan = ({ key }) => {
+    if (key === 'p/d/big' && server.asked.filter((ask) => ask.startsWith('GET /b/p/d/big')).length === 2)
+      child?.kill('SIGKILL');
+    return undefined;
+  };
+  const args = ['--chunk-size', '5M', '--memory', '5M', '--backup-dir', old, source, 's3://b/p'];
+  await run(['sync', '-j1', ...args], {
+    env: server.env,
+    onStart: (started) => {
+      child = started;
+    },
+  });
+  const left = readdirSync(join(old, 'd'));
+  expect([left.length, server.objects.get('p/d/big')?.body.length]).toEqual([1, 12 * MIB]);
+  expect(left[0]).toMatch(/^\.bh-/);
+  server.plan = () => undefined;
+  const done = await sync(server, ...args);
+  expect([done.code, readdirSync(join(old, 'd'))], done.stderr).toEqual([0, ['big']]);
+  expect([statSync(join(old, 'd/big')).size, server.contents['p/d/big']]).toEqual([12 * MIB, 'new']);
+});
+
 it('tells how much there is as soon as that is known, and of what stays only what does', async () => {
   const server = await s3();
   for (const name of ['a', 'b']) server.put(`p/${name}`, Buffer.alloc(MIB, name));

@@ -60,6 +60,8 @@ pub struct LocalOptions {
     pub sync: bool,
     /// What dead runs left unfinished is cleared away as it is listed.
     pub clears: bool,
+    /// Nobody lists it: what a dead run left of a file is found by the name of that, and goes when it is written again.
+    pub unlisted: bool,
     /// Symlinks are carried.
     pub links: bool,
     /// The tree of this machine that what comes from there is like, in owner, mode and attributes; none: it is like anything new.
@@ -603,7 +605,13 @@ impl Store for Local {
         let is_private = replaces || self.likeness.is_some() || self.mode_of(facts).is_some();
         let bits = if is_private { 0o600 } else { PLAIN };
         let create = |staged: &CStr| sys::create_file_as(at.as_fd(), staged, bits);
-        let made = self.stager.stage(&name, create);
+        let made = if self.options.unlisted {
+            let anew = |_: &OwnedFd, _: &Stat| false;
+            let staged = self.stager.stage_file(at.as_fd(), (&name, None), create, anew);
+            staged.map(|(file, staging, _)| (file, staging))
+        } else {
+            self.stager.stage(&name, create)
+        };
         let (file, staging) = made.map_err(fault)?;
         Ok(Box::new(Staged {
             store: self,

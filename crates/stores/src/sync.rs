@@ -112,6 +112,7 @@ impl Work for Sync {
             sync: options.sync,
             clears: !options.dry_run,
             links: options.links,
+            unlisted: false,
             one_file_system: false,
             like: None,
         };
@@ -128,7 +129,11 @@ impl Work for Sync {
         let side = Side::Destination(0);
         let destination = to.open(&session, side, &options.destination_config, &like(from))?;
         let backup = self.backup.as_ref();
-        let backup = backup.map(|place| place.open(&session, side, &options.backup_config, &like(to)));
+        let aside = LocalOptions {
+            unlisted: true,
+            ..like(to)
+        };
+        let backup = backup.map(|place| place.open(&session, side, &options.backup_config, &aside));
         let backup = backup.transpose()?;
         let stores = Stores {
             source: &*source,
