@@ -1843,6 +1843,56 @@ it('refuses a source that is in the destination, and the reverse, seen in anothe
 });
 
 it.skipIf(process.getuid?.() !== 0)(
+it('removes nothing where the destination shows what is in the source, whatever their servers are called', async () => {
+  const server = await s3();
+  for (const key of ['p/a', 'p/sub/a', 'p/sub/b']) server.put(key, '1');
+  const there = server.keys;
+  // The same server by another name: it is looked at before anything goes, and not in a dry run, which writes nothing.
+  const other = ['--source-endpoint-url', `${server.endpoint}/`, '--compare', 'size'];
+  for (const [from, to] of [
+    ['s3://b/p/sub', 's3://b/p'],
+    ['s3://b/p', 's3://b/p/sub'],
+  ] as const) {
+    const held = await sync(server, '--delete', ...other, from, to);
+    const said = 'one place, or one is in the other, seen in another way, so nothing extra was removed';
+    expect([held.code, held.stderr.includes(said)], held.stderr).toEqual([3, true]);
+    expect(server.keys).toEqual(expect.arrayContaining(there));
+    expect(server.keys.filter((key) => key.includes('probe'))).toEqual([]);
+    for (const key of server.keys) if (!there.includes(key)) server.objects.delete(key);
+  }
+  // Two servers may have buckets of one name.
+  const elsewhere = await s3();
+  elsewhere.put('p/sub/a', '1');
+  const args = [
+    '--delete',
+    '--source-endpoint-url',
+    elsewhere.endpoint,
+    '--compare',
+    'size',
+    's3://b/p/sub',
+    's3://b/p',
+  ];
+  expect(await sync(server, ...args)).toMatchObject({ code: 0 });
+  expect(server.keys).toEqual(['p/a']);
+});
+
+it.skipIf((await program('rclone', ['version']).catch(() => undefined))?.code !== 0)(
+  'removes nothing of a directory that a remote shows too',
+  async () => {
+    const source = tree({ a: '1', 'sub/a': '1', 'sub/b': '2' });
+    const env = { RCLONE_CONFIG: '/dev/null' };
+    for (const [from, to] of [
+      [join(source, 'sub'), `rclone::local:${source}`],
+      [`rclone::local:${source}/sub`, source],
+    ] as const) {
+      const held = await run(['sync', '--delete', '--compare', 'size', from, to], { env });
+      expect([held.code, held.stderr.includes('seen in another way')], held.stderr).toEqual([3, true]);
+      expect(filesOf(source)).toMatchObject({ 'sub/a': '1', 'sub/b': '2' });
+    }
+  },
+  60_000,
+);
+
   'refuses a source that is mounted from the destination, in a dry run too',
   async () => {
     const whole = tree({ 'd/f': '1', 'other/x': '4' });

@@ -5,16 +5,21 @@
 //! time: where a directory of the destination has the source's first entry so, a file that is made there is looked for in the
 //! source. The other way round it is a file in the destination that each directory of the source is asked for. Nothing is made
 //! in what only the source leads to. Directories that can't be read are passed over: who lists them tells.
+//!
+//! Of other places it is asked where their paths say that it may be: one server has several names, and some fold those of files.
 
 use std::ffi::{CStr, CString};
 
 use bulkhaul_engine::copy::views::{Probe, Probes, joined};
-use bulkhaul_engine::error::{Refusal, describe};
+use bulkhaul_engine::error::{Refusal, Stopped, describe};
 use bulkhaul_engine::job::desk::Desk;
 use bulkhaul_engine::tree::listing::{each, find_name};
 use bulkhaul_engine::tree::path::{join, open_beneath, open_directory_path, show};
 use bulkhaul_engine::tree::staging::Stager;
 use bulkhaul_sys::{self as sys, AsFd as _, Follow, Kind, OwnedFd, Stat, Time};
+
+use crate::session::token;
+use crate::store::{Facts, Store, Summing};
 
 /// What a view shows of an entry as it is; the size of a directory is its own.
 type Looks = (Kind, Option<u64>, Time);
@@ -33,6 +38,23 @@ pub fn refuse_view(paths: [&[u8]; 2], makes: bool, desk: &Desk) -> Result<(), Re
         ))),
         Err(errno) => Err(Refusal::NoSource(format!("{from}: {}", describe(errno)))),
     }
+}
+
+/// Whether a source shows what is written into a destination, at these keys of a directory that may be both's. What is not there
+/// shows nothing.
+pub fn shows([source, destination]: [&dyn Store; 2], [there, here]: [&[u8]; 2]) -> Result<bool, Stopped> {
+    if destination.abilities().directories && !here.is_empty() && destination.stat(here)?.is_none() {
+        return Ok(false);
+    }
+    let name = format!(".bulkhaul-probe-of-views-{}", token());
+    let [seen, written] = [there, here].map(|at| [at, name.as_bytes()].concat());
+    let writing = destination.write(&written, Some(0), &Facts::default(), false)?;
+    writing.finish(&Summing::new().finish())?;
+    let found = source.stat(&seen);
+    let mut gone = Ok(());
+    destination.delete(&[written], &mut |_, how| gone = how.map(drop))?;
+    gone?;
+    Ok(found?.is_some())
 }
 
 fn is_nested(source: &OwnedFd, destination: &OwnedFd, makes: bool, desk: &Desk) -> sys::Result<bool> {

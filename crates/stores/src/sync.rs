@@ -40,8 +40,9 @@ use self::plan::Rules;
 use self::state::{Known, Remembered, State};
 use crate::join::{Broken, Join, Met};
 use crate::local::LocalOptions;
-use crate::location::{Location, refuse_nested};
-use crate::nested::refuse_view;
+use crate::location::{Location, common, refuse_nested};
+use crate::lone::refused;
+use crate::nested::{refuse_view, shows};
 use crate::session::{JOBS, Session};
 use crate::store::{Entry, Gone, Store, Told};
 use crate::sweep::Doomed;
@@ -111,8 +112,8 @@ impl Work for Sync {
             modes: options.modes,
             sync: options.sync,
             clears: !options.dry_run,
-            links: options.links,
             unlisted: false,
+            links: options.links,
             one_file_system: false,
             like: None,
         };
@@ -139,6 +140,7 @@ impl Work for Sync {
             source: &*source,
             destination: &*destination,
             backup: backup.as_deref(),
+            common: common(from, to),
         };
         let mut report = between(options, &self.selection, stores, desk).map_err(|refusal| match refusal {
             Refusal::NoSource(_) => refused(refusal, (from, &options.source_config), &session, &local),
@@ -156,6 +158,8 @@ struct Stores<'s> {
     destination: &'s dyn Store,
     /// Where is kept what is replaced or removed.
     backup: Option<&'s dyn Store>,
+    /// The keys of a directory that may be both's.
+    common: Option<[Vec<u8>; 2]>,
 }
 
 /// Syncs two stores.
@@ -169,6 +173,7 @@ fn between(
         source,
         destination,
         backup,
+        common,
     } = stores;
     let workers = desk.counters.len();
     desk.staff(workers);
@@ -204,6 +209,7 @@ fn between(
             dry_run: options.dry_run,
         },
         desk,
+        common,
         state: state.as_ref(),
         blocked: Blocked::new(options.spill_directory.as_deref(), desk),
         broken: OnceLock::new(),
@@ -369,6 +375,7 @@ struct Run<'s> {
     partition: Option<Conditions>,
     deed: Deed<'s>,
     desk: &'s Arc<Desk>,
+    common: Option<[Vec<u8>; 2]>,
     state: Option<&'s State>,
     /// What waits until extra entries are gone.
     blocked: Blocked,
@@ -795,7 +802,7 @@ impl Run<'_> {
         if extra.entries == 0 && self.met.load(Ordering::Relaxed) > 0 {
             return Ok(None);
         }
-        if let Some((kind, message)) = self.holds_back(extra.entries) {
+        if let Some((kind, message)) = self.holds_back(extra.entries).or_else(|| self.is_view()) {
             return Ok(Some(Withheld {
                 kind,
                 what: "extra",
@@ -808,6 +815,26 @@ impl Run<'_> {
             self.remove(index, &keys);
         })?;
         Ok(None)
+    }
+
+    /// Why nothing may go where both sides show one directory.
+    fn is_view(&self) -> Option<(&'static str, String)> {
+        let [there, here] = self.common.as_ref().filter(|_| !self.options.dry_run)?;
+        let Deed {
+            source, destination, ..
+        } = self.deed;
+        let why = match shows([source, destination], [there, here]) {
+            Ok(false) => return None,
+            Ok(true) => {
+                "the source and the destination are one place, or one is in the other, seen in another way".to_owned()
+            }
+            Err(Stopped::Aborted) => "it was interrupted".to_owned(),
+            Err(Stopped::Fault(fault)) => {
+                let cause = cause_of(&fault);
+                format!("whether the destination shows what is in the source can't be told: {cause}")
+            }
+        };
+        Some(("source-view", format!("{why}, so nothing extra was removed")))
     }
 
     fn remove(&self, index: usize, keys: &[Vec<u8>]) {
@@ -947,6 +974,7 @@ mod tests {
             source,
             destination,
             backup: None,
+            common: None,
         };
         between(options, &selection, stores, &desk).unwrap()
     }
@@ -989,6 +1017,7 @@ mod tests {
                 source: &from,
                 destination: &to,
                 backup: None,
+                common: None,
             };
             between(&options, &Selection::of(None).unwrap(), stores, &desk).unwrap();
             let expected = desk.peek().expected.unwrap();
