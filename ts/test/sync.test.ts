@@ -1240,6 +1240,32 @@ it('refuses what it does not know, before anything is done', async () => {
   expect(server.asked).toEqual([]);
 });
 
+it('asks the server that the profile of a source has, whatever is said of the other', async () => {
+  const [there, here] = [await s3(), await s3()];
+  there.put('p/a', 'theirs');
+  const home = scratch();
+  mkdirSync(join(home, '.aws'));
+  const keys = `aws_access_key_id = ${KEY}\naws_secret_access_key = ${SECRET}\n`;
+  const settings = `[profile two]\n${keys}endpoint_url = ${there.endpoint}\n[profile keys]\n${keys}`;
+  writeFileSync(join(home, '.aws/config'), settings);
+  const to = ['--endpoint-url', here.endpoint, 's3://b/p', 's3://b/back'];
+  const env = { HOME: home, AWS_ENDPOINT_URL: '' };
+  const from = (...options: string[]) => run(['sync', ...options, ...to], { env: { ...here.env, ...env } });
+  const { code, stderr } = await from('--source-profile', 'two');
+  expect([code, here.contents], stderr).toEqual([0, { 'back/a': 'theirs' }]);
+  const compared = await run(['compare', '--source-profile', 'two', '--content', ...to], {
+    env: { ...here.env, ...env },
+  });
+  expect(compared.code, compared.stderr).toBe(0);
+  // One that has none, or one that was said.
+  for (const [options, words] of [
+    [['--source-profile', 'keys'], 's3://b/p/: nothing is there'],
+    [['--source-profile', 'two', '--source-endpoint-url', here.endpoint], 's3://b/p/: nothing is there'],
+    [['--source-profile', 'none'], 'no profile none'],
+  ] as const)
+    expect((await from(...options)).stderr).toContain(words);
+}, 60_000);
+
 it('takes keys of a profile', async () => {
   const server = await s3();
   const home = scratch();
@@ -1817,32 +1843,6 @@ it('says that it takes directories where a file is named', async () => {
   expect(server.keys).toEqual([]);
 });
 
-it('refuses a source that is in the destination, and the reverse, seen in another way', async () => {
-  const places = { 'the one': [], 'in it': ['deep', 'er'] };
-  for (const [where, below] of Object.entries(places)) {
-    for (const files of [{ f: '1', 'd/g': '2' }, { 'only/in/here': '3' }]) {
-      const whole = tree({ 'other/x': '4' });
-      const real = join(whole, ...below);
-      for (const [path, content] of Object.entries(files)) {
-        mkdirSync(join(real, path, '..'), { recursive: true });
-        writeFileSync(join(real, path), content);
-      }
-      const view = await faulty(real);
-      if (!view) return;
-      const before = filesOf(whole);
-      for (const [from, to] of [
-        [view, whole],
-        [whole, view],
-      ] as const) {
-        const ran = await run(['sync', '--min-size', '0', '--delete', from, to]);
-        expect([where, ran.code, filesOf(whole)], ran.stderr).toEqual([where, 3, before]);
-        expect(ran.stderr).toContain('one is in the other, seen in another way');
-      }
-    }
-  }
-});
-
-it.skipIf(process.getuid?.() !== 0)(
 it('removes nothing where the destination shows what is in the source, whatever their servers are called', async () => {
   const server = await s3();
   for (const key of ['p/a', 'p/sub/a', 'p/sub/b']) server.put(key, '1');
@@ -1893,6 +1893,32 @@ it.skipIf((await program('rclone', ['version']).catch(() => undefined))?.code !=
   60_000,
 );
 
+it('refuses a source that is in the destination, and the reverse, seen in another way', async () => {
+  const places = { 'the one': [], 'in it': ['deep', 'er'] };
+  for (const [where, below] of Object.entries(places)) {
+    for (const files of [{ f: '1', 'd/g': '2' }, { 'only/in/here': '3' }]) {
+      const whole = tree({ 'other/x': '4' });
+      const real = join(whole, ...below);
+      for (const [path, content] of Object.entries(files)) {
+        mkdirSync(join(real, path, '..'), { recursive: true });
+        writeFileSync(join(real, path), content);
+      }
+      const view = await faulty(real);
+      if (!view) return;
+      const before = filesOf(whole);
+      for (const [from, to] of [
+        [view, whole],
+        [whole, view],
+      ] as const) {
+        const ran = await run(['sync', '--min-size', '0', '--delete', from, to]);
+        expect([where, ran.code, filesOf(whole)], ran.stderr).toEqual([where, 3, before]);
+        expect(ran.stderr).toContain('one is in the other, seen in another way');
+      }
+    }
+  }
+});
+
+it.skipIf(process.getuid?.() !== 0)(
   'refuses a source that is mounted from the destination, in a dry run too',
   async () => {
     const whole = tree({ 'd/f': '1', 'other/x': '4' });

@@ -59,11 +59,11 @@ export abstract class StoreCommand extends VerbCommand {
 /** One that is given two places, of which the first may be on another server. */
 export abstract class TwoStoresCommand extends StoreCommand {
   sourceEndpoint = value('--source-endpoint-url', {
-    ...{ group: 'store', value: 'URL', default: 'that of --endpoint-url' },
+    ...{ group: 'store', value: 'URL', default: 'that of --source-profile, else of --endpoint-url' },
     help: 'The server of the first place, where that is another',
   });
   sourceRegion = value('--source-region', {
-    ...{ group: 'store', value: 'NAME', default: 'that of --region' },
+    ...{ group: 'store', value: 'NAME', default: 'that of --source-profile, else of --region' },
     help: 'The region of the first place, where that is another',
   });
   sourceProfile = value('--source-profile', {
@@ -71,12 +71,17 @@ export abstract class TwoStoresCommand extends StoreCommand {
     help: 'The profile for the first place, where that is another',
   });
 
-  /** How the store of the first place is reached; undefined: as that of the second. */
-  protected get sourceStore(): StoreSettings | undefined {
+  /**
+   * How the store of the first place is reached; undefined: as that of the second. A profile of its own has a server of its own,
+   * whatever is said of the second.
+   */
+  protected async sourceStore(): Promise<StoreSettings | undefined> {
     const { sourceEndpoint: endpoint, sourceRegion: region, sourceProfile: profile } = this;
     if (endpoint === undefined && region === undefined && profile === undefined) return undefined;
+    const { serverOf } = await import('../stores/access.js');
     return {
       ...this.store,
+      ...(profile !== undefined && (await serverOf(profile, this.context.env))),
       ...(endpoint !== undefined && { endpoint }),
       ...(region !== undefined && { region }),
       ...(profile !== undefined && { profile }),

@@ -178,6 +178,15 @@ async function pem(file: PathLike): Promise<Buffer> {
   });
 }
 
+/** What a profile says of its server. Throws `USAGE` for one that is nowhere. */
+export async function serverOf(
+  profile: string,
+  variables: Variables,
+): Promise<Pick<StoreSettings, 'endpoint' | 'region'>> {
+  const { endpoint_url: endpoint, region } = await profileOf(profile, variables);
+  return { ...(endpoint && { endpoint }), ...(region && { region }) };
+}
+
 type Section = Readonly<Record<string, string>>;
 
 /** The settings of a profile, of both files. Throws `USAGE` for one that was named and is in neither. */

@@ -140,7 +140,7 @@ export class CompareCommand extends TwoStoresCommand {
     };
     const { context } = this;
     this.refuseHosts('compare', [left, right]);
-    const { sourceStore } = this;
+    const sourceStore = await this.sourceStore();
     const unsized = 'a list has no sizes: make a manifest, and verify --in URL';
     const refusals = [
       [this.listA, '--list-a', unsized],

@@ -218,7 +218,8 @@ export class SyncCommand extends TwoStoresCommand {
       throw new BulkhaulError('USAGE', '--batch-pause goes with --batch-size');
     const names = await this.named();
     const { newerThan, olderThan, minSize, maxSize, compare, state, maxDelete } = this;
-    const { partition, backup, batchSize, batchPause, abortStale, sourceStore } = this;
+    const { partition, backup, batchSize, batchPause, abortStale } = this;
+    const sourceStore = await this.sourceStore();
     const options: SyncOptions = {
       source,
       destination,
