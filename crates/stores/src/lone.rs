@@ -80,11 +80,12 @@ impl Lone {
                 self.file.get_or_init(|| File { store, key });
                 Ok(Some(self.told(entry)))
             }
-            Ok(_) | Err(Stopped::Aborted) => Ok(None),
-            Err(Stopped::Fault(fault)) => {
+            Err(Stopped::Fault(fault)) if fault.kind() == "unavailable" => {
                 let text = format!("{}: {}", show(&store.path(&key)), cause_of(&fault));
-                Err(Refusal::of_place(Side::Source, text, fault.kind() == "unavailable"))
+                Err(Refusal::of_place(Side::Source, text, true))
             }
+            // Why it can't be listed says more than why it can't be asked for.
+            Ok(_) | Err(_) => Ok(None),
         }
     }
 

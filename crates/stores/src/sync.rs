@@ -140,7 +140,8 @@ impl Work for Sync {
             source: &*source,
             destination: &*destination,
             backup: backup.as_deref(),
-            common: common(from, to),
+            // What is named was named on both sides.
+            common: options.names.is_none().then(|| common(from, to)).flatten(),
         };
         let mut report = between(options, &self.selection, stores, desk).map_err(|refusal| match refusal {
             Refusal::NoSource(_) => refused(refusal, (from, &options.source_config), &session, &local),
