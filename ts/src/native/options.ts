@@ -657,7 +657,7 @@ export interface NativeSyncOptions extends Resources, DeletionLimit {
   abortStale?: number;
   /** Nothing is done: events and report say what would be. Default false. */
   dryRun?: boolean;
-  /** Modes that a store has kept are set on local files. Default false: they are as open makes them. */
+  /** Modes that a store has kept are set on local files. Default false: a new file has those of any, and a replaced one keeps its own. */
   modes?: boolean;
   /** Local files are synced before they count as finished. Default true. */
   sync?: boolean;

@@ -140,7 +140,7 @@ pub struct SyncOptions {
     pub abort_stale: Option<Time>,
     /// Do nothing; tell what would be done.
     pub dry_run: bool,
-    /// Modes that a store has kept are set on local files.
+    /// Modes that a store has kept are set on local files; otherwise a new file has those of any, and a replaced one keeps its own.
     pub modes: bool,
     /// Local files are synced before they count as finished.
     pub sync: bool,
