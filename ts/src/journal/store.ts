@@ -89,7 +89,7 @@ export async function jobsIn(state: string, addon: Life): Promise<JobSummary[]> 
 }
 
 /** One job; undefined where there is none of this name. */
-export async function jobIn(state: string, id: string, addon: Life): Promise<JobSummary | undefined> {
+async function jobIn(state: string, id: string, addon: Life): Promise<JobSummary | undefined> {
   const path = journalPath(state, id);
   const none: JobSummary = {
     ...{ id, state: 'damaged', operation: undefined, sources: [], destinations: [], attempts: 0, begun: undefined },

@@ -12,7 +12,7 @@ import type { Progress } from './progress.js';
 import type { Reporter } from './reporter.js';
 
 /** Version of the lines; a property that is added does not change it. */
-export const SCHEMA_VERSION = 1;
+const SCHEMA_VERSION = 1;
 
 /** The properties that are names of files, wherever they are. */
 const NAMES = new Set(['path', 'source', 'destination', 'target', 'failureFile', 'directory', 'extension']);

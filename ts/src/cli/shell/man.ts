@@ -9,7 +9,7 @@ export interface Edition {
 }
 
 /** The page of a command: `bulkhaul-copy(1)`, `hpcp(1)`. */
-export function commandPage(command: Described, others: readonly Described[], edition: Edition): string {
+function commandPage(command: Described, others: readonly Described[], edition: Edition): string {
   const { name, dropIn, ownName, summary, operands, about, groups, examples } = command;
   const title = pageName(command);
   const call = ownName ? name : `bulkhaul ${name}`;
@@ -32,7 +32,7 @@ export function commandPage(command: Described, others: readonly Described[], ed
 }
 
 /** `bulkhaul(1)`. */
-export function overviewPage(commands: readonly Described[], edition: Edition): string {
+function overviewPage(commands: readonly Described[], edition: Edition): string {
   return [
     header('bulkhaul', edition),
     '.SH NAME',
@@ -62,7 +62,7 @@ export function overviewPage(commands: readonly Described[], edition: Edition): 
 }
 
 /** The name of the page of a command. */
-export const pageName = ({ name, ownName }: Described) => (ownName ? name : `bulkhaul-${name}`);
+const pageName = ({ name, ownName }: Described) => (ownName ? name : `bulkhaul-${name}`);
 
 const EXIT = [
   ['0', 'complete'],

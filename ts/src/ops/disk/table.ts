@@ -92,7 +92,7 @@ export async function isHybrid(file: FileHandle, { label }: Pick<PartitionTable,
   return [450, 466, 482, 498].some((at) => !NO_PARTITION.includes(buffer.readUInt8(at)));
 }
 
-export const byStart = (partitions: readonly Partition[]) => [...partitions].sort((a, b) => a.start - b.start);
+const byStart = (partitions: readonly Partition[]) => [...partitions].sort((a, b) => a.start - b.start);
 
 /** A logical partition lies in the container of a table of the kind `dos`. */
 const isLogical = (table: PartitionTable, { number }: Partition) => table.label === 'dos' && number > 4;

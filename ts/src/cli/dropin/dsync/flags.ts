@@ -6,7 +6,7 @@
 import { isAbsolute, join } from 'node:path';
 import { display } from '../../../names.js';
 import { ADDED, WATCHED } from '../added.js';
-import { type Flag, type FlagTable, type Parsed, parse, UsageError, usage, type Values } from '../argparse.js';
+import { type Flag, type FlagTable, type Parsed, parse, UsageError, usage } from '../argparse.js';
 
 /** Rank 0: the original's. Rank 2: bulkhaul's own. */
 export const FLAGS = {
@@ -134,8 +134,6 @@ export const FLAGS = {
   no_journal: ADDED.no_journal,
   ...WATCHED,
 } as const satisfies FlagTable;
-
-export type DsyncValues = Values<typeof FLAGS>;
 
 /** A call as it was given, and what it means. */
 export interface DsyncCall extends Parsed<typeof FLAGS> {

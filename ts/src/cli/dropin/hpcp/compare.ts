@@ -100,7 +100,7 @@ function existing(sources: readonly Source[], wanted: readonly string[]): string
 type Sides = Pick<MappedCompareOptions, 'left' | 'right' | 'align'>;
 
 /** The two sides for sources that would be copied so: what a copy would have made stands against each source. */
-export function copiedSides({ sources, destinations }: Mapping): Sides {
+function copiedSides({ sources, destinations }: Mapping): Sides {
   const left: Tree[] = sources.map(({ path, contents, follow }) => ({ path, contents, follow }));
   if (sources.some(({ contents }) => contents)) {
     return {
@@ -131,7 +131,7 @@ function isDirectoryItself(path: string): boolean {
 }
 
 /** Where the differences go; undefined: nowhere. `now`: seconds since 1970. */
-export function differenceFile(
+function differenceFile(
   { diff_file_list: given, tar_diff_file_list: tar, changes }: HpcpValues,
   sources: readonly string[],
   other: string,
@@ -145,7 +145,7 @@ export function differenceFile(
 }
 
 /** Which side the names in the file of differences belong to. */
-export function ownersOf({ tar_diff_file_list: tar, changes }: HpcpValues): string {
+function ownersOf({ tar_diff_file_list: tar, changes }: HpcpValues): string {
   if (changes) return 'with A and M belong to the source, those with D to the destination';
   return `belong to the destination${tar ? '' : '; those with - and NUL in front belong to the source'}`;
 }
@@ -154,7 +154,7 @@ export function ownersOf({ tar_diff_file_list: tar, changes }: HpcpValues): stri
 const NAMED = 1000;
 
 /** Collects what is printed of a comparison. */
-export class DifferentNames {
+class DifferentNames {
   readonly #groups = { src: new Group(), dest: new Group() };
 
   take(event: Event): void {
@@ -201,12 +201,12 @@ class Group {
   }
 }
 
-export function compareHead(left: readonly string[], right: string): string {
+function compareHead(left: readonly string[], right: string): string {
   return `Comparing file list from ${pythonList(left)} with ${display(right)}`;
 }
 
 /** Differences, where they are to be a failure. */
-export function differenceProblems({ differences }: Report): Problem[] {
+function differenceProblems({ differences }: Report): Problem[] {
   const { left, right, changed } = differences;
   const all = left + right + changed;
   return all === 0 ? [] : [problem('different', `Differences found: ${all}`)];

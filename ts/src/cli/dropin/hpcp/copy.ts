@@ -147,7 +147,7 @@ function shown({ what, entries, bytes: size, first }: Victims): string {
 }
 
 /** What was deleted, after the totals of the copy. */
-export function deletionLines({ extras, outcomes, removedSources, keptSources }: Report): string[] {
+function deletionLines({ extras, outcomes, removedSources, keptSources }: Report): string[] {
   const lines: string[] = [];
   if (extras > 0) lines.push(`Removed ${outcomes.removed} of ${extras} extra files, links and folders`);
   if (removedSources + keptSources > 0) {

@@ -126,7 +126,7 @@ export async function closeAll(images: readonly Image[]): Promise<void> {
 }
 
 /** The images that arguments mean: a literal name first, then a pattern, `~` last. Missing ones are problems. */
-export function imagesOf(args: readonly string[], out: HpcpConsole): string[] {
+function imagesOf(args: readonly string[], out: HpcpConsole): string[] {
   return args.flatMap((arg) => {
     if (look(arg, 'itself')) return [arg];
     const matches = glob(expandHome(arg) ?? arg);

@@ -49,7 +49,7 @@ export function findSources(args: readonly string[]): Sources {
 }
 
 /** The paths of a list: none of them is a pattern. */
-export function findListed(paths: readonly string[]): Sources {
+function findListed(paths: readonly string[]): Sources {
   const found: Source[] = [];
   const problems: Problem[] = [];
   for (const path of paths) {

@@ -5,17 +5,7 @@
  */
 import { display } from '../../../names.js';
 import { ADDED, type Copier, checkAdded, copierOf, type ProgressForm } from '../added.js';
-import {
-  chosen,
-  type Flag,
-  type FlagTable,
-  original,
-  type Parsed,
-  parse,
-  UsageError,
-  usage,
-  type Values,
-} from '../argparse.js';
+import { chosen, type Flag, type FlagTable, original, type Parsed, parse, UsageError, usage } from '../argparse.js';
 
 /** Rank 0: the original's. Rank 2: bulkhaul's own. */
 export const FLAGS = {
@@ -76,8 +66,6 @@ export const FLAGS = {
   },
   ...ADDED,
 } as const satisfies FlagTable;
-
-export type MirrorValues = Values<typeof FLAGS>;
 
 /** A call as it was given, and what it means. */
 export interface MirrorCall extends Parsed<typeof FLAGS> {
