@@ -77,7 +77,7 @@ export const FLAGS = {
     rank: 0,
     help: 'Where the logs go, one a part, in a directory for each run. Default: logs in the working directory.',
   },
-  version: { names: ['-V', '--version'], takes: 'none', rank: 2, help: 'Show the version.' },
+  version: ADDED.version,
   copy_with: {
     names: ['--copy-with'],
     takes: 'text',
@@ -107,7 +107,7 @@ export const FLAGS = {
     default: 'no limit',
     help: 'Bytes a second of all transfers together, as rsync has it: KiB, or with B, K, M, G.',
   },
-  quiet: { names: ['-q', '--quiet'], takes: 'none', rank: 2, help: 'Say only what is wrong.' },
+  quiet: ADDED.quiet,
   verbose: { names: ['-v', '--verbose'], takes: 'none', rank: 2, help: 'Print an itemised line for each entry.' },
   json: {
     names: ['--json'],

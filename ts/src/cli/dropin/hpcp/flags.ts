@@ -5,7 +5,7 @@
  * abbreviation too, keeps its meaning: a higher rank is asked only where a lower one has no match.
  */
 import { display } from '../../../names.js';
-import { WATCHED } from '../added.js';
+import { ADDED, WATCHED } from '../added.js';
 import { type Flag, type FlagTable, type Parsed, parse, UsageError, usage, type Values } from '../argparse.js';
 
 /** In the order of the original's help, which is the order of the echo. */
@@ -419,14 +419,7 @@ export const FLAGS = {
     rank: 2,
     help: 'The same as -F; wins over it.',
   },
-  nice: {
-    names: ['--nice'],
-    takes: 'int',
-    metavar: 'N',
-    rank: 2,
-    default: "the caller's",
-    help: 'Niceness of the worker threads, -20 to 19.',
-  },
+  nice: ADDED.nice,
   stall_timeout: {
     names: ['--stall-timeout'],
     takes: 'text',
@@ -434,15 +427,8 @@ export const FLAGS = {
     rank: 2,
     help: 'The same as -ctl, and wins over it.',
   },
-  state_dir: {
-    names: ['--state-dir'],
-    takes: 'text',
-    metavar: 'DIR',
-    rank: 2,
-    default: '$XDG_STATE_HOME/bulkhaul, or ~/.local/state/bulkhaul',
-    help: 'Where the journals are kept by which `bulkhaul status` and `bulkhaul resume` know a job.',
-  },
-  no_journal: { names: ['--no-journal'], takes: 'none', rank: 2, help: 'Keep no journal.' },
+  state_dir: ADDED.state_dir,
+  no_journal: ADDED.no_journal,
   new_identity: {
     names: ['--new-identity'],
     takes: 'none',
@@ -469,14 +455,7 @@ export const FLAGS = {
     rank: 2,
     help: 'With -dd, do not ask before what the destination holds is overwritten.',
   },
-  ionice: {
-    names: ['--ionice'],
-    takes: 'text',
-    metavar: 'CLASS',
-    rank: 2,
-    default: "the caller's",
-    help: 'Order of disk requests: idle, best-effort or realtime, the last two also with :LEVEL, 0 (first) to 7.',
-  },
+  ionice: ADDED.ionice,
   ...WATCHED,
 } as const satisfies FlagTable;
 
