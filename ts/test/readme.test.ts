@@ -129,6 +129,18 @@ describe('README', () => {
     }
   });
 
+  it('names files of the architecture that are there', () => {
+    const text = readFileSync(join(ROOT, 'docs/architecture.md'), 'utf8');
+    const plain = (path: string) => `/${path}`.replace('/src/', '/');
+    const there = ['crates', 'bindings', 'ts'].flatMap((root) =>
+      all(join(ROOT, root)).map((path) => plain(`${root}/${path}`)),
+    );
+    const named = [...text.matchAll(/`([\w./-]+\.(?:rs|ts))`/g)].map(([, path = '']) => path);
+    const missing = named.filter((path) => !there.some((file) => file.endsWith(plain(path))));
+    // It stands for any drop-in.
+    expect(missing).toEqual(['ts/src/cli/dropin/NAME.ts']);
+  });
+
   it('names scripts that exist', () => {
     const named = [...README.matchAll(/`?((?:scripts|ts|crates|bindings)\/[\w./-]+)/g)];
     expect(named.length).toBeGreaterThan(10);
