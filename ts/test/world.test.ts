@@ -197,6 +197,15 @@ const downAgain: Row['words'] = (source, destination, faulty, files) => {
 };
 const TO_STORES = new Set([up, down, upAgain, downAgain]);
 
+/** Cells as another row tells them. */
+const retold = (cells: Row['cells'], as: (cell: Cell) => Cell): Row['cells'] =>
+  Object.fromEntries(Object.entries(cells).map(([fault, cell]) => [fault, as(cell)])) as Row['cells'];
+/** The same, with another word where all is well. */
+const saying = (cells: Row['cells'], word: Cell[3]) =>
+  retold(cells, ([code, source, destination, said]) => [code, source, destination, code === 0 ? word : said]);
+/** Cells of what reads no content and changes nothing: all is well in every world. */
+const untouched = (word: Cell[3]) => retold(COMPARED, ([, source, destination]) => [0, source, destination, word]);
+
 /** What becomes of a copy. */
 const COPIED: Row['cells'] = {
   view: [0, BOTH, BOTH, 'skipped: 4 unchanged'],
@@ -320,44 +329,58 @@ const HPCP_MOVED: Row['cells'] = {
 const IMAGE = 'x.img';
 /** What a command of ours makes beforehand, which no fault has touched. */
 const prepare = (...words: string[]) => execFileSync(executable, words, { stdio: 'ignore' });
+/** What becomes of what goes to a store. */
+const STORED: Row['cells'] = {
+  view: [0, BOTH, BOTH, '2 files copied'],
+  // A store tells all names apart.
+  folded: [0, NAMESAKES, '', '4 files copied'],
+  'equal inodes': [0, TWINS, '', '2 files copied'],
+  'whole seconds': [0, BOTH, BOTH, '2 files copied'],
+  'clamped times': [0, BOTH, '', '2 files copied'],
+  'dropped times': [0, BOTH, '', '2 files copied'],
+  'no chown': [0, BOTH, '', '2 files copied'],
+  'no chmod': [0, BOTH, '', '2 files copied'],
+  'no xattr': [0, BOTH, '', '2 files copied'],
+  'ends early': [24, BOTH, '', 'after 7 bytes, and its size is 10'],
+  'goes on': [24, BOTH, '', 'goes on after 4 bytes, which is its size'],
+  hangs: [130, BOTH, '', ': aborting\n'],
+  'nothing new': [0, BOTH, '', '2 files copied'],
+};
+/** The same of what comes from one. */
+const FETCHED: Row['cells'] = {
+  view: [0, BOTH, BOTH, '2 files copied'],
+  // Of two directories that are one, either makes it.
+  folded: [
+    23,
+    NAMESAKES,
+    /^(Dir\/r=[12] (F=upper|f=lower)|(F=upper )?dir\/r=[12]( f=lower)?)$/,
+    'another key is the same name here',
+  ],
+  'equal inodes': [0, TWINS, TWINS, '2 files copied'],
+  'whole seconds': [0, BOTH, BOTH, '2 files copied'],
+  'clamped times': [0, BOTH, BOTH, '2 files copied'],
+  'dropped times': [23, BOTH, BOTH, 'the times were not kept'],
+  'no chown': [0, BOTH, BOTH, '2 files copied'],
+  'no chmod': [0, BOTH, BOTH, '2 files copied'],
+  'no xattr': [0, BOTH, BOTH, '2 files copied'],
+  'ends early': [0, BOTH, BOTH, '2 files copied'],
+  'goes on': [0, BOTH, BOTH, '2 files copied'],
+  hangs: [0, BOTH, BOTH, '2 files copied'],
+  'nothing new': [23, BOTH, '', 'Required key not available'],
+};
 /** What a manifest says of each world, by one process or by more. */
 const LISTED_SUMS: Row['cells'] = {
-  view: [0, BOTH, BOTH, SUMS],
+  ...saying(COMPARED, SUMS),
   folded: [0, NAMESAKES, 'Dir/r=1 F=upper', /^[0-9a-f]{32} {2}Dir\/r\n[0-9a-f]{32} {2}F\n$/],
   'equal inodes': [0, TWINS, TWINS, /^[0-9a-f]{32} {2}a\n[0-9a-f]{32} {2}sub\/b\n$/],
-  'whole seconds': [0, BOTH, BOTH, SUMS],
-  'clamped times': [0, BOTH, BOTH, SUMS],
-  'dropped times': [0, BOTH, BOTH, SUMS],
-  'no chown': [0, BOTH, BOTH, SUMS],
-  'no chmod': [0, BOTH, BOTH, SUMS],
-  'no xattr': [0, BOTH, BOTH, SUMS],
-  'ends early': [24, BOTH, PADDED, 'after 7 bytes, and its size is 10'],
-  'goes on': [24, BOTH, CUT, 'goes on after 4 bytes, which is its size'],
-  hangs: [130, BOTH, BOTH, ': aborting\n'],
-  'nothing new': [0, BOTH, BOTH, SUMS],
 };
 /** The same of one that was made of the files elsewhere, and is brought up to date: all is read again. */
-const UPDATED = Object.fromEntries(
-  Object.entries(LISTED_SUMS).map(([fault, [code, source, destination, said]]) => [
-    fault,
-    [code, source, destination, code === 0 ? /^\d entries listed, \d+ B hashed/ : said],
-  ]),
-) as Row['cells'];
+const UPDATED = saying(LISTED_SUMS, /^\d entries listed, \d+ B hashed/);
 /** The same of a verification: of the files of most worlds. */
 const PROVED: Row['cells'] = {
-  view: [0, BOTH, BOTH, VERIFIED],
+  ...saying(COMPARED, VERIFIED),
   folded: [1, NAMESAKES, 'Dir/r=1 F=upper', 'MISMATCHED: 2 missing, 2 extra (exit 1)'],
   'equal inodes': [1, TWINS, TWINS, 'its content is not that of line 2 of'],
-  'whole seconds': [0, BOTH, BOTH, VERIFIED],
-  'clamped times': [0, BOTH, BOTH, VERIFIED],
-  'dropped times': [0, BOTH, BOTH, VERIFIED],
-  'no chown': [0, BOTH, BOTH, VERIFIED],
-  'no chmod': [0, BOTH, BOTH, VERIFIED],
-  'no xattr': [0, BOTH, BOTH, VERIFIED],
-  'ends early': [24, BOTH, PADDED, 'after 7 bytes, and its size is 10'],
-  'goes on': [24, BOTH, CUT, 'goes on after 4 bytes, which is its size'],
-  hangs: [130, BOTH, BOTH, ': aborting\n'],
-  'nothing new': [0, BOTH, BOTH, VERIFIED],
 };
 /** The same where one file is written anew, and its directory made. */
 const REPAIRED: Row['cells'] = {
@@ -474,46 +497,11 @@ const ROWS: Record<string, Row> = {
   },
   'sync to a store': {
     words: up,
-    cells: {
-      view: [0, BOTH, BOTH, '2 files copied'],
-      // A store tells all names apart.
-      folded: [0, NAMESAKES, '', '4 files copied'],
-      'equal inodes': [0, TWINS, '', '2 files copied'],
-      'whole seconds': [0, BOTH, BOTH, '2 files copied'],
-      'clamped times': [0, BOTH, '', '2 files copied'],
-      'dropped times': [0, BOTH, '', '2 files copied'],
-      'no chown': [0, BOTH, '', '2 files copied'],
-      'no chmod': [0, BOTH, '', '2 files copied'],
-      'no xattr': [0, BOTH, '', '2 files copied'],
-      'ends early': [24, BOTH, '', 'after 7 bytes, and its size is 10'],
-      'goes on': [24, BOTH, '', 'goes on after 4 bytes, which is its size'],
-      hangs: [130, BOTH, '', ': aborting\n'],
-      'nothing new': [0, BOTH, '', '2 files copied'],
-    },
+    cells: STORED,
   },
   'sync from a store': {
     words: down,
-    cells: {
-      view: [0, BOTH, BOTH, '2 files copied'],
-      // Of two directories that are one, either makes it.
-      folded: [
-        23,
-        NAMESAKES,
-        /^(Dir\/r=[12] (F=upper|f=lower)|(F=upper )?dir\/r=[12]( f=lower)?)$/,
-        'another key is the same name here',
-      ],
-      'equal inodes': [0, TWINS, TWINS, '2 files copied'],
-      'whole seconds': [0, BOTH, BOTH, '2 files copied'],
-      'clamped times': [0, BOTH, BOTH, '2 files copied'],
-      'dropped times': [23, BOTH, BOTH, 'the times were not kept'],
-      'no chown': [0, BOTH, BOTH, '2 files copied'],
-      'no chmod': [0, BOTH, BOTH, '2 files copied'],
-      'no xattr': [0, BOTH, BOTH, '2 files copied'],
-      'ends early': [0, BOTH, BOTH, '2 files copied'],
-      'goes on': [0, BOTH, BOTH, '2 files copied'],
-      hangs: [0, BOTH, BOTH, '2 files copied'],
-      'nothing new': [23, BOTH, '', 'Required key not available'],
-    },
+    cells: FETCHED,
   },
   migrate: {
     words: (source, destination) => ['migrate', '--verify', `${source}/`, destination],
@@ -546,47 +534,21 @@ const ROWS: Record<string, Row> = {
   partition: {
     words: (_source, _destination, faulty) => ['partition', '-n', '1', `${faulty}/`],
     before: 'copy',
-    cells: Object.fromEntries(
-      Object.entries(COMPARED).map(([fault, [, source, destination]]) => [
-        fault,
-        [0, source, destination, fault === 'folded' ? 'F' : 'a'],
-      ]),
-    ) as Row['cells'],
+    cells: { ...untouched('a'), folded: [0, NAMESAKES, 'Dir/r=1 F=upper', 'F'] },
   },
   'sync --compare always to a store': {
     words: upAgain,
-    cells: {
-      view: [0, BOTH, BOTH, '2 files copied'],
-      folded: [0, NAMESAKES, '', '4 files copied'],
-      'equal inodes': [0, TWINS, '', '2 files copied'],
-      'whole seconds': [0, BOTH, BOTH, '2 files copied'],
-      'clamped times': [0, BOTH, '', '2 files copied'],
-      'dropped times': [0, BOTH, '', '2 files copied'],
-      'no chown': [0, BOTH, '', '2 files copied'],
-      'no chmod': [0, BOTH, '', '2 files copied'],
-      'no xattr': [0, BOTH, '', '2 files copied'],
-      'ends early': [24, BOTH, '', 'after 7 bytes, and its size is 10'],
-      'goes on': [24, BOTH, '', 'goes on after 4 bytes, which is its size'],
-      hangs: [130, BOTH, '', ': aborting\n'],
-      'nothing new': [0, BOTH, '', '2 files copied'],
-    },
+    cells: STORED,
   },
   'sync --compare always from a store': {
     words: downAgain,
     before: 'copy',
     cells: {
-      view: [0, BOTH, BOTH, '2 files copied'],
+      ...FETCHED,
       folded: [23, NAMESAKES, ONE_OF_EACH, 'another key is the same name here'],
-      'equal inodes': [0, TWINS, TWINS, '2 files copied'],
-      'whole seconds': [0, BOTH, BOTH, '2 files copied'],
-      'clamped times': [0, BOTH, BOTH, '2 files copied'],
-      'dropped times': [23, BOTH, BOTH, 'the times were not kept'],
+      // What is replaced keeps its owner and its rights, or says that it doesn't.
       'no chown': [23, BOTH, BOTH, /owner was not kept.*\/a/],
       'no chmod': [23, BOTH, BOTH, 'the mode was not kept'],
-      'no xattr': [0, BOTH, BOTH, '2 files copied'],
-      'ends early': [0, BOTH, BOTH, '2 files copied'],
-      'goes on': [0, BOTH, BOTH, '2 files copied'],
-      hangs: [0, BOTH, BOTH, '2 files copied'],
       'nothing new': [23, BOTH, BOTH, 'Required key not available'],
     },
   },
@@ -628,19 +590,9 @@ const ROWS: Record<string, Row> = {
     words: (_source, _destination, faulty) => ['list', '-q', `${faulty}/`],
     before: 'copy',
     cells: {
-      view: [0, BOTH, BOTH, LISTED],
+      ...saying(COMPARED, LISTED),
       folded: [0, NAMESAKES, 'Dir/r=1 F=upper', /^\.\/\nDir\/\nDir\/r:.*\nF:.*\n$/],
       'equal inodes': [0, TWINS, TWINS, /^a:d3a46e9108289359\nsub\/\nsub\/b:1e75245c72a47feb$/m],
-      'whole seconds': [0, BOTH, BOTH, LISTED],
-      'clamped times': [0, BOTH, BOTH, LISTED],
-      'dropped times': [0, BOTH, BOTH, LISTED],
-      'no chown': [0, BOTH, BOTH, LISTED],
-      'no chmod': [0, BOTH, BOTH, LISTED],
-      'no xattr': [0, BOTH, BOTH, LISTED],
-      'ends early': [24, BOTH, PADDED, 'after 7 bytes, and its size is 10'],
-      'goes on': [24, BOTH, CUT, 'goes on after 4 bytes, which is its size'],
-      hangs: [130, BOTH, BOTH, ': aborting\n'],
-      'nothing new': [0, BOTH, BOTH, LISTED],
     },
   },
   manifest: {
@@ -684,9 +636,7 @@ const ROWS: Record<string, Row> = {
     words: (_source, _destination, faulty, files) => ['verify', '--quick', '--in', faulty, listed(files)],
     before: 'copy',
     cells: {
-      ...(Object.fromEntries(
-        Object.entries(PROVED).map(([fault, [, source, destination]]) => [fault, [0, source, destination, UNREAD]]),
-      ) as Row['cells']),
+      ...untouched(UNREAD),
       folded: [1, NAMESAKES, 'Dir/r=1 F=upper', 'MISMATCHED: 3 missing (exit 1)'],
       'ends early': [1, BOTH, PADDED, 'it has 10 bytes, and line 2 of'],
       'goes on': [1, BOTH, CUT, 'it has 4 bytes, and line 2 of'],
@@ -714,22 +664,8 @@ const ROWS: Record<string, Row> = {
   decompress: {
     words: (_source, _destination, faulty) => ['decompress', '--test', `${faulty}/`],
     before: 'copy',
-    cells: {
-      view: [0, BOTH, BOTH, NO_ARCHIVES],
-      folded: [0, NAMESAKES, 'Dir/r=1 F=upper', NO_ARCHIVES],
-      'equal inodes': [0, TWINS, TWINS, NO_ARCHIVES],
-      'whole seconds': [0, BOTH, BOTH, NO_ARCHIVES],
-      'clamped times': [0, BOTH, BOTH, NO_ARCHIVES],
-      'dropped times': [0, BOTH, BOTH, NO_ARCHIVES],
-      'no chown': [0, BOTH, BOTH, NO_ARCHIVES],
-      'no chmod': [0, BOTH, BOTH, NO_ARCHIVES],
-      'no xattr': [0, BOTH, BOTH, NO_ARCHIVES],
-      'ends early': [0, BOTH, PADDED, NO_ARCHIVES],
-      'goes on': [0, BOTH, CUT, NO_ARCHIVES],
-      // Nothing of it is read.
-      hangs: [0, BOTH, BOTH, NO_ARCHIVES],
-      'nothing new': [0, BOTH, BOTH, NO_ARCHIVES],
-    },
+    // It finds no archives.
+    cells: untouched(NO_ARCHIVES),
   },
   pack: {
     words: (source, destination) => ['pack', `${source}/`, destination],
@@ -781,12 +717,7 @@ const ROWS: Record<string, Row> = {
     words: (_source, _destination, faulty) => ['retain', '--key', 'year', '--keep', '1', faulty],
     before: 'copy',
     // Nothing there is in a partition, and nothing is read.
-    cells: Object.fromEntries(
-      Object.entries(COMPARED).map(([fault, [, source, destination]]) => [
-        fault,
-        [0, source, destination, '0 entries removed'],
-      ]),
-    ) as Row['cells'],
+    cells: untouched('0 entries removed'),
   },
   'decompress of archives': {
     words: (_source, _destination, faulty) => ['decompress', `${faulty}/`],
@@ -904,17 +835,11 @@ const ROWS: Record<string, Row> = {
     words: hpcp('-rme', '-rf'),
     before: 'extra',
     cells: {
+      ...HPCP,
       view: [241, `a=1234567 ${E} sub/b=89`, `a=1234567 ${E} sub/b=89`, 'the same directory, seen in another way'],
       folded: [212, NAMESAKES, ONE_OF_EACH_AND_EXTRA, 'Removal skipped: '],
       'equal inodes': [0, TWINS, TWINS, 'Removed 1 of 1 extra'],
       'whole seconds': [0, BOTH, BOTH, 'Removed 1 of 1 extra'],
-      'clamped times': [0, BOTH, BOTH, /note: .*2040-01-01T00:00:00Z became 2033-05-18T03:33:20Z/],
-      'dropped times': [190, BOTH, BOTH, 'the times were not kept'],
-      'no chown': [190, BOTH, BOTH, /owner.*\/a/],
-      'no chmod': [190, BOTH, BOTH, /mode was not kept.*\/a/],
-      'no xattr': [190, BOTH, BOTH, /user\.note.*\/a/],
-      'ends early': [190, BOTH, B, 'after 7 bytes, and its size is 10'],
-      'goes on': [190, BOTH, B, 'goes on after 4 bytes, which is its size'],
       hangs: [130, BOTH, /^(?!(.* )?a=).*extra=e/, ': aborting\n'],
       'nothing new': [212, BOTH, E, 'Removal skipped: '],
     },
@@ -943,24 +868,16 @@ const ROWS: Record<string, Row> = {
     words: (_source, _destination, faulty) => ['compress_files', '-r', faulty, '--remove'],
     before: 'copy',
     // No name there ends as it asks for: nothing is read or made.
-    cells: Object.fromEntries(
-      Object.entries(COMPARED).map(([fault, [, source, destination]]) => [
-        fault,
-        [0, source, destination, '0 files compressed'],
-      ]),
-    ) as Row['cells'],
+    cells: untouched('0 files compressed'),
   },
   migrate_compress: {
     words: (source, destination) => [
       ...(['migrate_compress', '--log-dir', join(base, 'migrations')] as const),
       ...['-s', source, '-d', destination],
     ],
-    cells: Object.fromEntries(
-      Object.entries(COPIED).map(([fault, [code, source, destination]]) => [
-        fault,
-        [FINAL[code] ?? 1, source, destination, MIGRATED[code] ?? 'root_files: completed_with_errors'],
-      ]),
-    ) as Row['cells'],
+    cells: retold(COPIED, ([code, source, destination]) => {
+      return [FINAL[code] ?? 1, source, destination, MIGRATED[code] ?? 'root_files: completed_with_errors'];
+    }),
   },
   'image pack': {
     words: (source, destination) => {
@@ -1056,12 +973,7 @@ const ROWS: Record<string, Row> = {
   },
   move_to_final: {
     words: (source, destination) => ['move_to_final', '--log-dir', join(base, 'logs'), '-s', source, '-d', destination],
-    cells: {
-      ...MOVED,
-      ...Object.fromEntries(
-        Object.entries(MOVED).map(([fault, [code, ...rest]]) => [fault, [FINAL[code] ?? 1, ...rest]]),
-      ),
-    },
+    cells: retold(MOVED, ([code, ...rest]) => [FINAL[code] ?? 1, ...rest]),
   },
 };
 
