@@ -79,6 +79,20 @@ export function excluding<Rule extends PathLike>(exclude: readonly Rule[] = []) 
   return exclude.length === 0 ? {} : { filter: { style: 'rsync' as const, rules: [...exclude] } };
 }
 
+/** What most operations take alike, in the addon's form. */
+export function common(given: {
+  filter?: Given<NativeFilter> | undefined;
+  spillDirectory?: PathLike | undefined;
+  entries?: boolean | undefined;
+}) {
+  const { filter, spillDirectory, entries } = given;
+  return {
+    ...(filter && { filter: { ...filter, rules: filter.rules.map(pathBytes) } }),
+    ...(spillDirectory !== undefined && { spillDirectory: pathBytes(spillDirectory) }),
+    ...(entries !== undefined && { entryEvents: entries }),
+  };
+}
+
 /** A limit of deletions: a number of entries, or the part of those that are there: `'5%'`. */
 export type MaxDelete = number | `${number}%`;
 

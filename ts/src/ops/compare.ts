@@ -12,6 +12,7 @@ import { loadAddon } from '../native.js';
 import {
   boolean,
   type Check,
+  common,
   each,
   excluding,
   type Fields,
@@ -205,11 +206,9 @@ export async function prepareComparison(options: MappedCompareOptions): Promise<
     ...rest,
     left: nativeSide(left),
     right: nativeSide(right),
-    ...(filter && { filter: { ...filter, rules: filter.rules.map(pathBytes) } }),
     ...(output !== undefined && !dryRun && { output: pathBytes(pathText(output, 'the output')) }),
     ...(journal && { finished: pathBytes(journal.finished) }),
-    ...(spillDirectory !== undefined && { spillDirectory: pathBytes(spillDirectory) }),
-    ...(entries !== undefined && { entryEvents: entries }),
+    ...common({ filter, spillDirectory, entries }),
   };
   return prepared(journal, async () => (await loadAddon()).compare(native));
 }

@@ -7,6 +7,7 @@ import type { PathLike } from '../names.js';
 import type { ArchiveForm, NativeFiles, NativeNames } from '../native/options.js';
 import {
   boolean,
+  common,
   each,
   excluding,
   type Fields,
@@ -100,11 +101,9 @@ export function nativeFiles(options: MappedFiles, files: readonly string[] = [])
   return {
     ...rest,
     sources: sources.map((source) => ({ ...source, path: pathBytes(pathText(source.path, 'a path')) })),
-    ...(filter && { filter: { ...filter, rules: filter.rules.map(pathBytes) } }),
     ...(filesFrom && { filesFrom: { ...filesFrom, path: pathBytes(pathText(filesFrom.path, 'filesFrom')) } }),
     ...(extensions && { extensions: extensions.map(pathBytes) }),
     ...(used.length > 0 && { inUse: used.map(pathBytes) }),
-    ...(spillDirectory !== undefined && { spillDirectory: pathBytes(spillDirectory) }),
-    ...(entries !== undefined && { entryEvents: entries }),
+    ...common({ filter, spillDirectory, entries }),
   };
 }

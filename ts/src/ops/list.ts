@@ -9,6 +9,7 @@ import type { NativeListOptions } from '../native/options.js';
 import { loadAddon } from '../native.js';
 import {
   boolean,
+  common,
   each,
   excluding,
   type Fields,
@@ -104,11 +105,9 @@ export async function prepareList(options: MappedListOptions): Promise<Prepared>
   const native: NativeListOptions = {
     ...rest,
     sources: sources.map((source) => ({ ...source, path: pathBytes(pathText(source.path, 'a source')) })),
-    ...(filter && { filter: { ...filter, rules: filter.rules.map(pathBytes) } }),
     ...(output !== undefined && !dryRun && { output: pathBytes(pathText(output, 'the output')) }),
     ...(journal && { finished: pathBytes(journal.finished) }),
-    ...(spillDirectory !== undefined && { spillDirectory: pathBytes(spillDirectory) }),
-    ...(entries !== undefined && { entryEvents: entries }),
+    ...common({ filter, spillDirectory, entries }),
   };
   return prepared(journal, async () => (await loadAddon()).list(native));
 }

@@ -9,6 +9,7 @@ import type { NativeManifestOptions } from '../native/options.js';
 import { loadAddon, loadStores } from '../native.js';
 import { isHere } from '../stores/urls.js';
 import {
+  common,
   each,
   excluding,
   type Fields,
@@ -124,13 +125,11 @@ export async function prepareManifest(options: MappedManifestOptions): Promise<P
   const native: NativeManifestOptions = {
     ...rest,
     sources: sources.map((source) => ({ ...source, path: pathBytes(plainPlace(placeText(source.path, 'a source'))) })),
-    ...(filter && { filter: { ...filter, rules: filter.rules.map(pathBytes) } }),
     ...(output !== undefined && !dryRun && { output: pathBytes(pathText(output, 'the output')) }),
     ...(used.length > 0 && { inUse: used.map(pathBytes) }),
     // What a store has is read anew each time.
     ...(journal && url === undefined && { finished: pathBytes(journal.finished) }),
-    ...(spillDirectory !== undefined && { spillDirectory: pathBytes(spillDirectory) }),
-    ...(entries !== undefined && { entryEvents: entries }),
+    ...common({ filter, spillDirectory, entries }),
   };
   return prepared(journal, async () =>
     url === undefined ? (await loadAddon()).manifest(native) : (await loadStores()).manifest(native, access, requests),

@@ -20,6 +20,7 @@ import { loadAddon } from '../native.js';
 import {
   boolean,
   call,
+  common,
   count,
   each,
   excluding,
@@ -259,9 +260,7 @@ export async function prepareCopy(
       ...(name !== undefined && { name: pathBytes(name) }),
     })),
     destinations: destinations.map((destination) => ({ ...destination, path: pathBytes(destination.path) })),
-    ...(filter && { filter: { ...filter, rules: filter.rules.map(pathBytes) } }),
     ...(filesFrom && { filesFrom: { ...filesFrom, path: pathBytes(filesFrom.path) } }),
-    ...(spillDirectory !== undefined && { spillDirectory: pathBytes(spillDirectory) }),
     ...(manifest && { manifest: { ...manifest, path: pathBytes(manifest.path) } }),
     ...(storedManifest && { storedManifest: { ...storedManifest, path: pathBytes(storedManifest.path) } }),
     ...(packing && { packing: nativePacking(packing) }),
@@ -269,7 +268,7 @@ export async function prepareCopy(
     ...(inUse.length > 0 && { inUse: inUse.map(pathBytes) }),
     ...(journal && options.verify && { finished: pathBytes(journal.finished) }),
     ...(proved && finished(proved)),
-    ...(entries !== undefined && { entryEvents: entries }),
+    ...common({ filter, spillDirectory, entries }),
     ...(confirm && { confirm: true }),
     ...(maxDelete !== undefined && mostOf(maxDelete)),
   };

@@ -10,6 +10,7 @@ import type { NativePackOptions } from '../native/options.js';
 import { loadAddon, loadStores } from '../native.js';
 import { isHere } from '../stores/urls.js';
 import {
+  common,
   each,
   type Fields,
   type Given,
@@ -123,10 +124,8 @@ export async function preparePack(options: MappedPackOptions): Promise<Prepared>
     ...rest,
     sources: sources.map((source) => ({ ...source, path: pathBytes(pathText(source.path, 'a source')) })),
     destination: pathBytes(place),
-    ...(filter && { filter: { ...filter, rules: filter.rules.map(pathBytes) } }),
     ...(used.length > 0 && { inUse: used.map(pathBytes) }),
-    ...(spillDirectory !== undefined && { spillDirectory: pathBytes(spillDirectory) }),
-    ...(entries !== undefined && { entryEvents: entries }),
+    ...common({ filter, spillDirectory, entries }),
   };
   return prepared(journal, async () =>
     isHere(place) ? (await loadAddon()).pack(native) : (await loadStores()).pack(native, access, requests),

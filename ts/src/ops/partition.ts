@@ -10,6 +10,7 @@ import type { NativeNames, NativePartitionOptions } from '../native/options.js';
 import { loadAddon } from '../native.js';
 import {
   boolean,
+  common,
   each,
   excluding,
   type Fields,
@@ -129,11 +130,10 @@ export async function preparePartition(given: MappedPartition): Promise<Prepared
   const native: NativePartitionOptions = {
     ...rest,
     sources: sources.map(({ path }) => ({ path: bytes(path, 'a source'), contents: false, follow: false })),
-    ...(filter && { filter: { ...filter, rules: filter.rules.map(pathBytes) } }),
     ...(filesFrom && { filesFrom: { ...filesFrom, path: bytes(filesFrom.path, 'the list') } }),
     ...(template !== undefined && { template: bytes(template, 'the template') }),
     ...(output !== undefined && { output: bytes(output, 'the output') }),
-    ...(spillDirectory !== undefined && { spillDirectory: pathBytes(spillDirectory) }),
+    ...common({ filter, spillDirectory }),
     // The lists that an interrupted run of this job has left are its own.
     ...(journal?.journal?.earlier?.state === 'interrupted' && { replace: true }),
   };

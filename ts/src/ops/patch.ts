@@ -17,6 +17,7 @@ import { loadAddon } from '../native.js';
 import {
   boolean,
   call,
+  common,
   each,
   type Fields,
   type Given,
@@ -299,8 +300,7 @@ export function applyPatch(options: ApplyOptions): Job {
       hash: patch.hash,
       ...(patch.hashSize !== undefined && { hashSize: patch.hashSize }),
       ...(undo !== undefined && { undo: pathBytes(undo) }),
-      ...(spillDirectory !== undefined && { spillDirectory: pathBytes(spillDirectory) }),
-      ...(entries !== undefined && { entryEvents: entries }),
+      ...common({ spillDirectory, entries }),
       ...(confirm && { confirm: true }),
     };
     const names = aliases.map((alias) => ({ path: toBytes(alias.path), name: toBytes(alias.name) }));

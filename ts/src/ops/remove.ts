@@ -11,6 +11,7 @@ import type { NativeRemoveOptions, Resources } from '../native/options.js';
 import { loadAddon, type NativeRemoval } from '../native.js';
 import {
   boolean,
+  common,
   each,
   JOB,
   type JobOptions,
@@ -178,7 +179,6 @@ function nativeOptions(options: RemoveOptions): NativeRemoveOptions {
   const rules = exclude.length > 0 ? exclude : excludeAbsolute;
   return {
     ...plain,
-    ...(spillDirectory !== undefined && { spillDirectory: pathBytes(spillDirectory) }),
     paths: (Array.isArray(paths) ? paths : [paths]).map((path) => pathBytes(pathText(path, 'a path to remove'))),
     protected: [...protect, ...homes()].map(pathBytes),
     inUse: inUse.map(pathBytes),
@@ -187,7 +187,7 @@ function nativeOptions(options: RemoveOptions): NativeRemoveOptions {
       filter: { style: exclude.length > 0 ? ('rsync' as const) : ('fnmatch' as const), rules: rules.map(pathBytes) },
     }),
     ...(maxDelete !== undefined && mostOf(maxDelete)),
-    ...(entries !== undefined && { entryEvents: entries }),
+    ...common({ spillDirectory, entries }),
   };
 }
 

@@ -9,6 +9,7 @@ import type { NativePruneOptions } from '../native/options.js';
 import { loadStores } from '../native.js';
 import type { StoreSettings } from '../stores/access.js';
 import {
+  common,
   count,
   each,
   type Fields,
@@ -124,8 +125,7 @@ export async function prepareRetention(options: RetainOptions): Promise<Prepared
     keep,
     ...(access && { access }),
     ...(maxDelete !== undefined && mostOf(maxDelete)),
-    ...(spillDirectory !== undefined && { spillDirectory: pathBytes(spillDirectory) }),
-    ...(entries !== undefined && { entryEvents: entries }),
+    ...common({ spillDirectory, entries }),
   };
   const stores = await loadStores();
   const asked: RetainOptions = { ...options, place: wholePlace(place), store: settled(store ?? {}, access) };
@@ -144,8 +144,7 @@ export function removeBelow(options: Omit<RetainOptions, 'key' | 'keep' | 'withi
       place: pathBytes(place),
       ...(access && { access }),
       ...(maxDelete !== undefined && mostOf(maxDelete)),
-      ...(spillDirectory !== undefined && { spillDirectory: pathBytes(spillDirectory) }),
-      ...(entries !== undefined && { entryEvents: entries }),
+      ...common({ spillDirectory, entries }),
     };
     const stores = await loadStores();
     return prepared(undefined, async () => stores.prune(native));

@@ -19,6 +19,7 @@ import type { Credentials, StoreSettings } from '../stores/access.js';
 import { isHere } from '../stores/urls.js';
 import {
   boolean,
+  common,
   count,
   each,
   excluding,
@@ -296,8 +297,7 @@ export async function prepareSync(options: SyncOptions & SyncFilesOptions): Prom
     ...(maxDelete !== undefined && mostOf(maxDelete)),
     ...(backup !== undefined && { backup: pathBytes(pathText(backup, 'the backup directory')) }),
     ...(state !== undefined && { state: pathBytes(pathText(state, 'the state file')) }),
-    ...(spillDirectory !== undefined && { spillDirectory: pathBytes(spillDirectory) }),
-    ...(entries !== undefined && { entryEvents: entries }),
+    ...common({ spillDirectory, entries }),
   };
   const stores = await loadStores();
   // The server is part of what the job is, wherever it was named.
@@ -399,8 +399,7 @@ async function copied(options: SyncOptions, source: string, destination: string)
     ...(removeExtra !== undefined && { removeExtra }),
     ...excluding(exclude?.map(pathBytes)),
     ...(maxDelete !== undefined && mostOf(maxDelete)),
-    ...(spillDirectory !== undefined && { spillDirectory: pathBytes(spillDirectory) }),
-    ...(entries !== undefined && { entryEvents: entries }),
+    ...common({ spillDirectory, entries }),
   };
   const addon = await loadAddon();
   const journal = await journalFor('sync', located(options, source, destination), removeExtra === true);
@@ -489,8 +488,7 @@ export function compareStores(options: StoreCompareOptions): Job {
       ...(rightAccess && { rightAccess }),
       ...excluding(exclude?.map(pathBytes)),
       ...(output !== undefined && { output: pathBytes(pathText(output, 'the output')) }),
-      ...(spillDirectory !== undefined && { spillDirectory: pathBytes(spillDirectory) }),
-      ...(entries !== undefined && { entryEvents: entries }),
+      ...common({ spillDirectory, entries }),
     };
     const stores = await loadStores();
     return prepared(undefined, async () => stores.compareStores(native));
@@ -550,7 +548,7 @@ export function listStore(options: StoreListOptions): Job {
         ...(await accessTo(String(place), store, { environment, credentials }).then((access) => access && { access })),
         ...excluding(exclude?.map(pathBytes)),
         ...(output !== undefined && { output: pathBytes(pathText(output, 'the output')) }),
-        ...(entries !== undefined && { entryEvents: entries }),
+        ...common({ entries }),
       };
       const stores = await loadStores();
       return prepared(undefined, async () => stores.listStore(native));

@@ -11,6 +11,7 @@ import { loadAddon, loadStores } from '../native.js';
 import { isHere } from '../stores/urls.js';
 import {
   boolean,
+  common,
   each,
   type Fields,
   type Given,
@@ -100,8 +101,7 @@ export async function prepareUnpack(options: MappedUnpackOptions): Promise<Prepa
     source: pathBytes(place),
     ...(target !== undefined && { destination: pathBytes(target) }),
     ...(only && only.length > 0 && { only: only.map((path) => pathBytes(pathText(path, 'a path'))) }),
-    ...(spillDirectory !== undefined && { spillDirectory: pathBytes(spillDirectory) }),
-    ...(entries !== undefined && { entryEvents: entries }),
+    ...common({ spillDirectory, entries }),
   };
   return prepared(journal, async () =>
     isHere(place) ? (await loadAddon()).unpack(native) : (await loadStores()).unpack(native, access, requests),

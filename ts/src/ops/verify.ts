@@ -12,6 +12,7 @@ import { type Addon, loadAddon, loadStores, type NativeJob } from '../native.js'
 import { isHere } from '../stores/urls.js';
 import {
   boolean,
+  common,
   count,
   each,
   excluding,
@@ -129,8 +130,7 @@ export async function prepareVerification(options: VerifyOptions): Promise<Prepa
     ...(used.length > 0 && { inUse: used.map(pathBytes) }),
     // What a store has is read anew each time.
     ...(journal && url === undefined && { finished: pathBytes(journal.finished) }),
-    ...(spillDirectory !== undefined && { spillDirectory: pathBytes(spillDirectory) }),
-    ...(entries !== undefined && { entryEvents: entries }),
+    ...common({ spillDirectory, entries }),
   };
   return prepared(journal, async () => {
     if (url !== undefined) return (await loadStores()).verify(native, access, requests);

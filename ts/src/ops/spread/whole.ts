@@ -9,7 +9,7 @@ import { BulkhaulError } from '../../error.js';
 import { type PathLike, toBytes } from '../../names.js';
 import type { NativeReport } from '../../native/events.js';
 import type { Resources } from '../../native/options.js';
-import { pathBytes } from '../arguments.js';
+import { common, pathBytes } from '../arguments.js';
 import { Job } from '../job.js';
 import type { Operation, Run, Stage } from './operation.js';
 import { removalCheck, type Task, wholeJob } from './task.js';
@@ -109,8 +109,7 @@ export class Whole implements Operation {
       ...{ inUse: [...inUse.map(pathBytes), toBytes(run.path)] },
       ...(output !== undefined && { output: pathBytes(output) }),
       ...(extra !== undefined && { extra }),
-      ...(spillDirectory !== undefined && { spillDirectory: pathBytes(spillDirectory) }),
-      ...(entries !== undefined && { entryEvents: entries }),
+      ...common({ spillDirectory, entries }),
     });
     stage.enter('closing');
     const report = await stage.tell(native);
