@@ -42,7 +42,7 @@ use crate::records::record::path_key;
 use crate::records::sort::{SORT_BYTES, Sorted, Sorter, Sorters};
 use crate::report::{Durability, Report};
 use crate::tree::descriptors::Budget;
-use crate::tree::keep::{Keep, Reach};
+use crate::tree::keep::Keep;
 use crate::tree::metadata::Scratch;
 use crate::tree::path::{check, join, open_directory_path, show, split, trim};
 use crate::tree::staging::Stager;
@@ -157,16 +157,10 @@ impl<'g> Ground<'g> {
         let keep = Keep {
             mode: all,
             owner: all,
-            times: true,
-            time_loss: false,
             acls: all,
             xattrs: all,
             capabilities: all,
-            user: None,
-            group: None,
-            chmod: None,
-            umask: process.umask,
-            reach: Reach::of(process.user, process.groups),
+            ..Keep::whole(process.umask, process.reach)
         };
         Ok(Self {
             options,

@@ -9,7 +9,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use bulkhaul_engine::Kind;
 use bulkhaul_engine::error::{Fault, Operation, Side};
 use bulkhaul_engine::job::process::process;
-use bulkhaul_engine::tree::keep::{Keep, Reach};
+use bulkhaul_engine::tree::keep::Keep;
 use bulkhaul_engine::tree::metadata::{Scratch, Shortfall, Subject, put_right};
 use bulkhaul_engine::tree::path::{open_beneath, open_directory_path};
 use bulkhaul_sys::{self as sys, BorrowedFd, Follow, Node, OwnedFd, Stat};
@@ -32,18 +32,8 @@ impl Likeness {
         Self {
             path: path.to_vec(),
             keep: Keep {
-                mode: true,
-                owner: true,
                 times: false,
-                time_loss: false,
-                acls: true,
-                xattrs: true,
-                capabilities: true,
-                user: None,
-                group: None,
-                chmod: None,
-                umask: process.umask,
-                reach: Reach::of(process.user, process.groups),
+                ..Keep::whole(process.umask, process.reach)
             },
             root: OnceLock::new(),
             scratch: Mutex::default(),

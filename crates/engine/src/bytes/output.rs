@@ -20,7 +20,7 @@ use crate::bytes::stream::{GLANCE, Stream, descriptor_of, name_of};
 use crate::error::{Cause, Refusal, describe};
 use crate::job::desk::Desk;
 use crate::job::process::process;
-use crate::tree::keep::{Keep, Reach};
+use crate::tree::keep::Keep;
 use crate::tree::metadata::{Scratch, Shortfall, Subject, put_right};
 use crate::tree::path::{c_string, join, open_directory_path, split};
 use crate::tree::staging::{Stager, Staging};
@@ -217,7 +217,7 @@ pub fn follow(there: &OwnedFd, made: &OwnedFd) -> sys::Result<Vec<Shortfall>> {
         ..old
     };
     let process = process();
-    let keep = Keep::as_written(process.umask, Reach::of(process.user, process.groups));
+    let keep = Keep::as_written(process.umask, process.reach);
     let copy = Subject {
         node: Node::Open(made.as_fd()),
         owner: (new.uid, new.gid),

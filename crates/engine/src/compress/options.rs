@@ -11,7 +11,7 @@ use crate::bytes::codec::bound;
 use crate::error::Refusal;
 use crate::job::process::Process;
 use crate::job::resources::{Resources, Staff};
-use crate::tree::keep::{Keep, Reach};
+use crate::tree::keep::Keep;
 use crate::tree::path::{self, show};
 use crate::tree::selection::{self, Selection};
 use crate::walk::names::FilesFrom;
@@ -233,18 +233,11 @@ impl Files {
     /// `all`: not only who may do what.
     fn metadata(&self, process: &Process, all: bool) -> Keep {
         Keep {
-            mode: true,
             owner: !self.no_owner,
             times: all,
-            time_loss: false,
-            acls: true,
             xattrs: all,
             capabilities: all,
-            user: None,
-            group: None,
-            chmod: None,
-            umask: process.umask,
-            reach: Reach::of(process.user, process.groups.clone()),
+            ..Keep::whole(process.umask, process.reach.clone())
         }
     }
 

@@ -22,7 +22,7 @@ use crate::records::manifest::Making;
 use crate::records::pieces::Shared;
 use crate::report::Durability;
 use crate::sweep::limit::MaxDelete;
-use crate::tree::keep::{Keep, Reach};
+use crate::tree::keep::Keep;
 use crate::tree::path;
 use crate::tree::selection::{self, Selection};
 pub use crate::walk::names::FilesFrom;
@@ -481,7 +481,7 @@ impl CopyOptions {
             group: self.chown_group,
             chmod,
             umask: process.umask,
-            reach: Reach::of(process.user, process.groups.clone()),
+            reach: process.reach.clone(),
         };
         Ok(Rules {
             filter,

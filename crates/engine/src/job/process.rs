@@ -6,11 +6,12 @@ use std::path::Path;
 
 use bulkhaul_sys as sys;
 
+use crate::tree::keep::Reach;
+
 /// What the option checks need to know of this process.
 pub fn process() -> Process {
     Process {
-        user: sys::user_id(),
-        groups: sys::group_ids(),
+        reach: Reach::of(sys::user_id(), sys::group_ids()),
         umask: umask(),
         processors: processors(),
         memory: memory(),
@@ -69,10 +70,8 @@ pub fn cpu_quota(text: &str) -> Option<usize> {
 /// What the checks need to know of the process, so that they stay pure.
 #[derive(Clone, Debug)]
 pub struct Process {
-    /// Effective user id.
-    pub user: u32,
-    /// Effective and supplementary group ids.
-    pub groups: Vec<u32>,
+    /// Whose files it may make: its effective user id, effective and supplementary groups.
+    pub reach: Reach,
     /// File creation mask.
     pub umask: u32,
     /// Processors that may be used.

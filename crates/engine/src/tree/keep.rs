@@ -132,22 +132,31 @@ impl Keep {
         if self.sets_mode() { 0o600 } else { source & 0o777 }
     }
 
-    /// What of a file stays when it is written into.
-    pub fn as_written(umask: u32, reach: Reach) -> Self {
+    /// All that the source has, and nothing instead of it.
+    pub fn whole(umask: u32, reach: Reach) -> Self {
         Self {
             mode: true,
             owner: true,
-            times: false,
+            times: true,
             time_loss: false,
             acls: true,
             xattrs: true,
-            // Writing takes them away.
-            capabilities: false,
+            capabilities: true,
             user: None,
             group: None,
             chmod: None,
             umask,
             reach,
+        }
+    }
+
+    /// What of a file stays when it is written into.
+    pub fn as_written(umask: u32, reach: Reach) -> Self {
+        Self {
+            times: false,
+            // Writing takes them away.
+            capabilities: false,
+            ..Self::whole(umask, reach)
         }
     }
 
@@ -159,15 +168,7 @@ impl Keep {
             owner: !self.owner && self.user.is_none() && self.group.is_none(),
             acls: !self.acls && self.chmod.is_none(),
             xattrs: !self.xattrs,
-            // Writing takes them away.
-            capabilities: false,
-            times: false,
-            time_loss: false,
-            user: None,
-            group: None,
-            chmod: None,
-            umask: self.umask,
-            reach: self.reach.clone(),
+            ..Self::as_written(self.umask, self.reach.clone())
         };
         (rest.mode || rest.owner || rest.acls || rest.xattrs).then_some(rest)
     }

@@ -30,7 +30,7 @@ use crate::records::sort::{Sorted, Sorter, Sorters};
 use crate::report::counters::Counters;
 use crate::sweep::leftovers::clear_files;
 use crate::tree::full::explained;
-use crate::tree::keep::{Keep, Reach};
+use crate::tree::keep::Keep;
 use crate::tree::metadata::{Scratch, Subject, Valued, give, lose_times, put_right, set_mode, set_times};
 use crate::tree::path::{c_string, join, open_beneath, open_directory_path, show, split};
 use crate::tree::protection::forbidden;
@@ -136,18 +136,8 @@ impl Tree {
         desk.step();
         let process = process::process();
         let keep = Keep {
-            mode: true,
             owner,
-            times: true,
-            time_loss: false,
-            acls: true,
-            xattrs: true,
-            capabilities: true,
-            user: None,
-            group: None,
-            chmod: None,
-            umask: process.umask,
-            reach: Reach::of(process.user, process.groups),
+            ..Keep::whole(process.umask, process.reach)
         };
         let tree = Self {
             root,
