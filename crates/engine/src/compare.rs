@@ -146,11 +146,7 @@ fn ahead(checked: &Checked) -> Ahead {
     Ahead {
         begin: Begin::Trees(both.concat()),
         filter: options.filter.clone(),
-        boundary: if options.one_file_system {
-            Boundary::FileSystem
-        } else {
-            Boundary::None
-        },
+        boundary: Boundary::of(options.one_file_system),
         passes: 1,
         // Two files that are compared side by side count as one.
         to_read: Some(Box::new(move |_, size| if whole { size / 2 } else { size.min(hashed) })),

@@ -114,7 +114,7 @@ impl Work for Replacement {
         };
         let walk = Walk {
             filter: &rules.filter,
-            boundary: self.boundary(),
+            boundary: Boundary::of(self.rules.asked.one_file_system),
             across: &[],
             desk,
             crew: &crew,
@@ -163,14 +163,6 @@ impl Work for Replacement {
 }
 
 impl Replacement {
-    fn boundary(&self) -> Boundary {
-        if self.rules.asked.one_file_system {
-            Boundary::FileSystem
-        } else {
-            Boundary::None
-        }
-    }
-
     /// How many workers the memory is enough for, of `most`.
     fn within_memory(&self, memory: &Memory, most: usize, desk: &Desk) -> usize {
         let Deed::Pack { codec, .. } = &self.rules.deed else {
@@ -188,7 +180,7 @@ impl Replacement {
                 None => Begin::Distinct(Arc::clone(arguments)),
             },
             filter: self.rules.asked.filter.clone(),
-            boundary: self.boundary(),
+            boundary: Boundary::of(self.rules.asked.one_file_system),
             passes: 1,
             to_read: Some(self.to_read()),
         }

@@ -17,17 +17,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bulkhaul_formats::digest::Algorithm;
 use bulkhaul_formats::manifest::{Entry, Format};
 use bulkhaul_formats::units;
-use bulkhaul_sys::{self as sys, Errno, Follow, Kind, Time};
+use bulkhaul_sys::{self as sys, Errno, Follow, Kind};
 
 use self::contents::{Contents, Older};
 use crate::bytes::output::Output;
-use crate::entry::{Changes, Details, Outcome};
+use crate::entry::{Changes, Outcome};
 use crate::error::{Failure, Refusal};
 use crate::event::{EntryEvent, Event};
 use crate::job::desk::{Desk, Phase};
 use crate::job::resources::{Resources, Staff};
 use crate::job::{Job, Work, process};
-use crate::records::entry::kind_of;
+use crate::records::entry::{details, kind_of};
 use crate::records::ground::{Find, Ground};
 use crate::records::known::Known;
 use crate::records::manifest::{Making, Told};
@@ -283,20 +283,7 @@ impl Work for Manifest {
 }
 
 fn event(entry: Entry, kind: Kind) -> EntryEvent {
-    const SECOND: i128 = 1_000_000_000;
-    let details = entry.mtime.map(|mtime| Details {
-        size: entry.size.unwrap_or_default(),
-        vague: false,
-        mtime: Time {
-            sec: i64::try_from(mtime.div_euclid(SECOND)).unwrap_or_default(),
-            nsec: u32::try_from(mtime.rem_euclid(SECOND)).unwrap_or_default(),
-        },
-        mode: entry.mode.unwrap_or_default(),
-        uid: entry.uid.unwrap_or_default(),
-        gid: entry.gid.unwrap_or_default(),
-        rdev: 0,
-        xattrs: 0,
-    });
+    let details = entry.mtime.map(|_| details(&entry));
     EntryEvent {
         outcome: Outcome::Listed,
         kind,

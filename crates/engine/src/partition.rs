@@ -227,11 +227,7 @@ impl Partition {
     fn walk(&self, desk: &Arc<Desk>, way: &Way<'_>, place: Option<Arc<lists::Place>>, taker: &impl Taker) {
         let walk = Walk {
             filter: &self.filter,
-            boundary: if self.options.one_file_system {
-                Boundary::FileSystem
-            } else {
-                Boundary::None
-            },
+            boundary: Boundary::of(self.options.one_file_system),
             across: &[],
             desk,
             crew: way.crew,

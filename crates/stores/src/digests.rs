@@ -14,6 +14,7 @@ use bulkhaul_engine::manifest::{self, ManifestOptions};
 use bulkhaul_engine::records::ground::{Ground, Sight, Taker};
 use bulkhaul_engine::report::counters::Counters;
 use bulkhaul_engine::tree::selection::Selection;
+use bulkhaul_engine::tree::times::nanoseconds;
 use bulkhaul_engine::verify::{self, VerifyOptions};
 use bulkhaul_formats::digest::Hashers;
 use bulkhaul_formats::manifest::{Entry as Line, Kind as Listed, inside};
@@ -192,7 +193,7 @@ impl Kept {
         Ok(Line {
             kind: Some(Listed::File),
             size: Some(bytes),
-            mtime: changed.map(|time| i128::from(time.sec) * 1_000_000_000 + i128::from(time.nsec)),
+            mtime: changed.map(nanoseconds),
             mode: facts.mode,
             uid: owners.map(|(uid, _)| uid),
             gid: owners.map(|(_, gid)| gid),

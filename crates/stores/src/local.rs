@@ -54,7 +54,7 @@ pub struct LocalOptions {
     pub one_file_system: bool,
     /// Directory for temporary files without a name; none: memory is used.
     pub spill_directory: Option<Vec<u8>>,
-    /// Modes that a store has kept are set.
+    /// Modes that a store has kept are set; otherwise a new file has those of any, and a replaced one keeps its own.
     pub modes: bool,
     /// What is written is synced before it counts as finished.
     pub sync: bool,
@@ -490,11 +490,7 @@ impl Store for Local {
         let gather = Gather::new(desk, &roots, FactFinder::new(desk, wanted), &sorters);
         let walk = Walk {
             filter: &self.selection,
-            boundary: if self.options.one_file_system {
-                Boundary::FileSystem
-            } else {
-                Boundary::None
-            },
+            boundary: Boundary::of(self.options.one_file_system),
             across: &[],
             desk,
             crew: &crew,
@@ -571,9 +567,7 @@ impl Store for Local {
     }
 
     fn mode_of(&self, facts: &Facts) -> Option<u32> {
-        let kept = facts.mode.filter(|_| self.options.modes || facts.aside)?;
-        // Whoever kept it may have run as somebody else: nothing is given set-id bits here.
-        Some(kept & 0o777)
+        facts.given_mode(self.options.modes)
     }
 
     fn write<'s>(

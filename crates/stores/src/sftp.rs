@@ -600,9 +600,7 @@ impl Store for Sftp {
     }
 
     fn mode_of(&self, facts: &Facts) -> Option<u32> {
-        let kept = facts.mode.filter(|_| self.options.modes || facts.aside)?;
-        // Whoever kept it may have run as somebody else: nothing is given set-id bits here.
-        Some(kept & 0o777)
+        facts.given_mode(self.options.modes)
     }
 
     fn write<'s>(

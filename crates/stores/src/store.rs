@@ -56,6 +56,12 @@ impl Facts {
         ];
         found.into_iter().flatten().reduce(|one, other| one && other)
     }
+
+    /// The mode that a file is given: where modes are `wanted`, and whatever is kept aside. Whoever kept it may have run as
+    /// somebody else: nothing is given set-id bits.
+    pub fn given_mode(&self, wanted: bool) -> Option<u32> {
+        Some(self.mode.filter(|_| wanted || self.aside)? & 0o777)
+    }
 }
 
 /// One entry, as a listing or a question tells it.

@@ -100,11 +100,7 @@ pub fn walk(
     );
     Walk {
         filter: &checked.filter,
-        boundary: if options.one_file_system {
-            Boundary::FileSystem
-        } else {
-            Boundary::None
-        },
+        boundary: Boundary::of(options.one_file_system),
         across: &[],
         desk,
         crew: &crew,

@@ -246,11 +246,7 @@ fn ahead(rules: &Rules, list: Option<&Arc<FileList>>) -> Ahead {
             (_, sources) => Begin::Trees(sources.iter().map(root).collect()),
         },
         filter: asked.filter.clone(),
-        boundary: if asked.one_file_system {
-            Boundary::FileSystem
-        } else {
-            Boundary::None
-        },
+        boundary: Boundary::of(asked.one_file_system),
         passes: times(passes),
         to_read: Some(Box::new(move |_, size| size.saturating_mul(reads))),
     }

@@ -31,11 +31,7 @@ use crate::walk::{Walk, step_into};
 pub fn drive(run: &Run) {
     let walk = Walk {
         filter: &run.rules.filter,
-        boundary: if run.rules.asked.one_file_system {
-            Boundary::FileSystem
-        } else {
-            Boundary::None
-        },
+        boundary: Boundary::of(run.rules.asked.one_file_system),
         across: &[],
         desk: &run.desk,
         crew: &run.crew,

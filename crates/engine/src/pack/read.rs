@@ -19,6 +19,7 @@ use crate::records::entry::{self, Facts};
 use crate::tree::beneath::Beneath;
 use crate::tree::metadata::{Held, Scratch, attributes};
 use crate::tree::path::{c_string, open_directory_path, show, split, trim};
+use crate::tree::times::nanoseconds;
 use crate::walk::start::Root;
 
 /// How often a file is read that changes meanwhile.
@@ -124,10 +125,6 @@ fn fault(operation: Operation, errno: Errno) -> Fault {
         }
         _ => Fault::new(operation, Side::Source, errno),
     }
-}
-
-fn nanoseconds(time: sys::Time) -> i128 {
-    i128::from(time.sec) * 1_000_000_000 + i128::from(time.nsec)
 }
 
 impl<'r> Reader<'r> {

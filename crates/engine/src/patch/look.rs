@@ -15,6 +15,7 @@ use crate::error::{Fault, Operation, Side, Stopped};
 use crate::job::desk::Desk;
 use crate::patch::options::Hash;
 use crate::tree::metadata::each_xattr;
+use crate::tree::times::nanoseconds;
 
 const SECOND: i128 = 1_000_000_000;
 /// Time zones differ by whole multiples of this, and FAT keeps local time.
@@ -276,11 +277,6 @@ impl<'e> Eyes<'e> {
         let off = apart % QUARTER_HOUR;
         self.keeps == Keeps::LocalTime && off.min(QUARTER_HOUR - off) <= allowed
     }
-}
-
-/// Nanoseconds since 1970.
-pub fn nanoseconds(time: Time) -> i128 {
-    i128::from(time.sec) * SECOND + i128::from(time.nsec)
 }
 
 /// The same as a time; `None` where no file system has it.

@@ -10,7 +10,7 @@ use bulkhaul_sys::{Errno, Identity, Kind, Stat, Time};
 use crate::error::Refusal;
 use crate::job::desk::Desk;
 use crate::records::listfile::ListFile;
-use crate::records::record::path_key;
+use crate::records::record::{KINDS, path_key};
 use crate::records::sort::{Sorted, Sorters};
 use crate::tree::path::show;
 
@@ -302,16 +302,6 @@ pub fn encode(step: &Step, bytes: &mut Vec<u8>) {
 
 /// Reads what [`encode`] wrote; `None` where it did not.
 pub fn decode(bytes: &[u8]) -> Option<Step> {
-    const KINDS: [Kind; 8] = [
-        Kind::File,
-        Kind::Directory,
-        Kind::Symlink,
-        Kind::Fifo,
-        Kind::Socket,
-        Kind::Block,
-        Kind::Char,
-        Kind::Unknown,
-    ];
     let (&flags, mut rest) = bytes.split_first()?;
     let long = |rest: &mut &[u8]| {
         let (number, after) = rest.split_first_chunk()?;

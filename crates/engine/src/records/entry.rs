@@ -5,7 +5,10 @@
 
 use bulkhaul_formats::digest::{Algorithm, Digest};
 use bulkhaul_formats::manifest::{Entry, Kind};
-use bulkhaul_sys::{self as sys, Identity, Stat, Time};
+use bulkhaul_sys::{self as sys, Identity, Stat};
+
+use crate::entry::Details;
+use crate::tree::times::{nanoseconds, time};
 
 /// An inode with several links.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,10 +50,6 @@ pub fn facts_key((size, mtime, ctime, mode, uid, gid): Facts, key: &mut Vec<u8>)
     }
 }
 
-fn nanoseconds(time: Time) -> i128 {
-    i128::from(time.sec) * 1_000_000_000 + i128::from(time.nsec)
-}
-
 /// What the facts of an inode say, as manifests have it, without a path.
 pub fn of(stat: &Stat) -> Found {
     let content = matches!(stat.kind, sys::Kind::File | sys::Kind::Symlink);
@@ -70,6 +69,20 @@ pub fn of(stat: &Stat) -> Found {
     };
     let several = stat.kind != sys::Kind::Directory && stat.nlink > 1;
     (entry, several.then_some(links))
+}
+
+/// What an event tells of an entry that a manifest has.
+pub fn details(entry: &Entry) -> Details {
+    Details {
+        size: entry.size.unwrap_or_default(),
+        vague: false,
+        mtime: time(entry.mtime.unwrap_or_default()),
+        mode: entry.mode.unwrap_or_default(),
+        uid: entry.uid.unwrap_or_default(),
+        gid: entry.gid.unwrap_or_default(),
+        rdev: 0,
+        xattrs: 0,
+    }
 }
 
 /// The kinds by their number in a record.

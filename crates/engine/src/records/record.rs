@@ -7,6 +7,7 @@ use bulkhaul_formats::lists::hpcp::{Facts, Hash};
 use bulkhaul_sys::{Kind, Time};
 
 use crate::entry::Details;
+use crate::tree::times::nanoseconds;
 
 /// One entry of one side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +33,7 @@ const DETAILS: u8 = 1 << 3;
 const VAGUE: u8 = 1 << 4;
 
 /// The kinds by their number in a record.
-const KINDS: [Kind; 8] = [
+pub(crate) const KINDS: [Kind; 8] = [
     Kind::File,
     Kind::Directory,
     Kind::Symlink,
@@ -67,7 +68,7 @@ impl<'a> Record<'a> {
         match (self.kind, self.target, self.details) {
             (Kind::File, _, Some(details)) => State::File {
                 size: details.size,
-                mtime: i128::from(details.mtime.sec) * 1_000_000_000 + i128::from(details.mtime.nsec),
+                mtime: nanoseconds(details.mtime),
                 hash: self.hash.map(Into::into),
                 inode: inode(details),
             },

@@ -67,11 +67,7 @@ impl Survey<'_> {
         let gather = Gather::new(desk, self.roots, look, &sorters);
         let walk = Walk {
             filter: self.filter,
-            boundary: if self.one_file_system {
-                Boundary::FileSystem
-            } else {
-                Boundary::None
-            },
+            boundary: Boundary::of(self.one_file_system),
             across: &[],
             desk,
             crew: &crew,

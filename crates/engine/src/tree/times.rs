@@ -33,14 +33,16 @@ const LATE: [i64; 4] = [i32::MAX as i64, u32::MAX as i64, 1 << 34, 1 << 40];
 /// The same downwards: NFS begins in 1970, and 32 bits in 1901.
 const EARLY: [i64; 3] = [0, i32::MIN as i64, -(1 << 40)];
 
-fn nanoseconds(time: Time) -> i128 {
+/// A time as one number, as manifests have it.
+pub fn nanoseconds(time: Time) -> i128 {
     i128::from(time.sec) * SECOND + i128::from(time.nsec)
 }
 
-fn time(nanoseconds: i128) -> Time {
+/// The time of such a number; past what a time can say: the last, or the first.
+pub fn time(nanoseconds: i128) -> Time {
+    let sec = i64::try_from(nanoseconds.div_euclid(SECOND));
     Time {
-        // Only what was made of a time comes here.
-        sec: i64::try_from(nanoseconds.div_euclid(SECOND)).unwrap_or_default(),
+        sec: sec.unwrap_or(if nanoseconds < 0 { i64::MIN } else { i64::MAX }),
         nsec: u32::try_from(nanoseconds.rem_euclid(SECOND)).unwrap_or_default(),
     }
 }

@@ -5,7 +5,7 @@
 //! is seen to be in conflict; what lies in a directory of two names that meet is not.
 
 use bulkhaul_formats::shards::Packed;
-use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind, OwnedFd, Stat, Time};
+use bulkhaul_sys::{self as sys, AsFd as _, Errno, Follow, Kind, OwnedFd, Stat};
 
 use super::words::{Done, directory_in_the_way, met};
 use crate::entry::Outcome;
@@ -14,9 +14,7 @@ use crate::records::entry::kind_of;
 use crate::tree::listing;
 use crate::tree::path::{c_string, open_beneath, open_directory_path, show, split};
 use crate::tree::spelling::has_two_spellings;
-use crate::tree::times::{Kept, is_doubtful};
-
-const SECOND: i128 = 1_000_000_000;
+use crate::tree::times::{Kept, is_doubtful, time};
 
 /// A target that nothing is written into.
 pub struct Rehearsal {
@@ -123,10 +121,7 @@ impl Rehearsal {
 }
 
 fn has_time(there: &Stat, nanoseconds: i128) -> bool {
-    let wanted = Time {
-        sec: i64::try_from(nanoseconds.div_euclid(SECOND)).unwrap_or_default(),
-        nsec: u32::try_from(nanoseconds.rem_euclid(SECOND)).unwrap_or_default(),
-    };
+    let wanted = time(nanoseconds);
     there.mtime == wanted
         || (is_doubtful(wanted, there.mtime) && Kept::assumed(wanted, there).is_same(wanted, there.mtime))
 }

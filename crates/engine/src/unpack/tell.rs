@@ -1,17 +1,14 @@
 //! What is told of the entries of an unpacking.
 
 use bulkhaul_formats::shards::Packed;
-use bulkhaul_sys::Time;
 
 use super::archive::Archives;
 use super::words::Done;
-use crate::entry::{Changes, Details};
+use crate::entry::Changes;
 use crate::event::EntryEvent;
 use crate::job::desk::Desk;
-use crate::records::entry::kind_of;
+use crate::records::entry::{details, kind_of};
 use crate::tree::path::join;
-
-const SECOND: i128 = 1_000_000_000;
 
 /// Tells whoever watches, if anybody does.
 #[derive(Clone, Copy)]
@@ -30,7 +27,6 @@ impl Teller<'_> {
             return;
         }
         let entry = &packed.entry;
-        let mtime = entry.mtime.unwrap_or_default();
         self.desk.tell(EntryEvent {
             outcome: done.outcome,
             kind: kind_of(entry),
@@ -43,19 +39,7 @@ impl Teller<'_> {
             target: entry.target.clone(),
             hash: None,
             digests: entry.digests.clone(),
-            details: Some(Details {
-                size: entry.size.unwrap_or_default(),
-                vague: false,
-                mtime: Time {
-                    sec: i64::try_from(mtime.div_euclid(SECOND)).unwrap_or_default(),
-                    nsec: u32::try_from(mtime.rem_euclid(SECOND)).unwrap_or_default(),
-                },
-                mode: entry.mode.unwrap_or_default(),
-                uid: entry.uid.unwrap_or_default(),
-                gid: entry.gid.unwrap_or_default(),
-                rdev: 0,
-                xattrs: 0,
-            }),
+            details: Some(details(entry)),
         });
     }
 }

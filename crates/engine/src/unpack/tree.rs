@@ -37,7 +37,7 @@ use crate::tree::protection::forbidden;
 use crate::tree::publish::publish;
 use crate::tree::spelling::Arrivals;
 use crate::tree::staging::{Stager, Staging};
-use crate::tree::times::{Clock, is_doubtful, is_near};
+use crate::tree::times::{Clock, is_doubtful, is_near, time};
 
 const NO_DIRECTORY: &str = "what is above it is no directory, and links are not followed";
 
@@ -62,15 +62,6 @@ fn fault(operation: Operation, errno: Errno) -> Fault {
     match errno {
         Errno::LOOP | Errno::NOTDIR => Fault::conflict(operation, 0, NO_DIRECTORY),
         errno => Fault::new(operation, Side::Destination(0), errno),
-    }
-}
-
-fn time(nanoseconds: i128) -> Time {
-    const SECOND: i128 = 1_000_000_000;
-    let sec = i64::try_from(nanoseconds.div_euclid(SECOND));
-    Time {
-        sec: sec.unwrap_or(if nanoseconds < 0 { i64::MIN } else { i64::MAX }),
-        nsec: u32::try_from(nanoseconds.rem_euclid(SECOND)).unwrap_or_default(),
     }
 }
 

@@ -24,6 +24,13 @@ pub enum Boundary {
     Mount,
 }
 
+impl Boundary {
+    /// Where `one_file_system` is asked for, or not.
+    pub fn of(one_file_system: bool) -> Self {
+        if one_file_system { Self::FileSystem } else { Self::None }
+    }
+}
+
 /// One argument: a directory, or anything else.
 #[derive(Clone, Debug)]
 pub struct Root {

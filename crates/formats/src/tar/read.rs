@@ -95,11 +95,6 @@ impl Reader {
         self.lost
     }
 
-    /// Whether an entry is begun and not known yet.
-    pub fn is_within(&self) -> bool {
-        self.begun.is_some()
-    }
-
     fn reset(&mut self) {
         self.begun = None;
         self.state = State::Header;

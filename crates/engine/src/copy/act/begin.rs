@@ -9,7 +9,7 @@
 use std::ffi::{CStr, CString};
 use std::sync::Arc;
 
-use bulkhaul_sys::{self as sys, AsFd as _, Errno, Kind, OwnedFd, Stat, Time};
+use bulkhaul_sys::{self as sys, AsFd as _, Errno, Kind, OwnedFd, Stat};
 
 use crate::bytes::ledger::{Ledger, Manner};
 use crate::bytes::probe::Likeness;
@@ -22,6 +22,7 @@ use crate::error::{Fault, Operation, Side, Stopped};
 use crate::tree::keep::wanted;
 use crate::tree::spelling::TWO_FOR_ONE;
 use crate::tree::staging::{Staging, appear, is_own};
+use crate::tree::times::nanoseconds;
 
 /// A file that has begun.
 pub struct Begun {
@@ -203,7 +204,6 @@ fn gathered(
 /// What tells a version of a source from others: its inode, its size, and its times of modification and of change in
 /// nanoseconds.
 fn version(source: &Stat) -> String {
-    let nanoseconds = |time: Time| i128::from(time.sec) * 1_000_000_000 + i128::from(time.nsec);
     let times = [source.mtime, source.ctime].map(nanoseconds);
     format!("{} {} {} {}", source.id.ino, source.size, times[0], times[1])
 }
