@@ -216,6 +216,7 @@ fn coarse_times_are_the_same_times() {
     source.file("a", "1").time("a", 1_600_000_000, 123_456_789);
     source.file("b", "2").time("b", 1 << 33, 5);
     source.symlink("l", "a").time("l", 1_600_000_001, 999_999_999);
+    source.time("", 1_600_000_002, 1);
     pack(source.path(), &scratch.at("shards"), |_| {}).complete();
     let Some(disk) = scratch.faulty(real.path(), "granularity=1000000000,latest=2147483647") else {
         return;

@@ -229,6 +229,7 @@ impl Clock {
         if let Some(kept) = known.get(&device) {
             return *kept;
         }
+        let before = sys::stat_fd(directory.as_fd());
         let made = match sys::create_unnamed(directory.as_fd()) {
             Ok(file) => Ok((file, None)),
             // It has a name while it is asked: FUSE servers find it by that.
@@ -253,8 +254,16 @@ impl Clock {
             Ok(sys::stat_anew(at, name)?.mtime)
         });
         // A name that stays is a leftover for the next run; no second one is made.
-        let gone = name.is_none_or(|name| sys::unlink(directory.as_fd(), name.as_c_str()).is_ok());
+        let gone = name
+            .as_ref()
+            .is_none_or(|name| sys::unlink(directory.as_fd(), name.as_c_str()).is_ok());
         let kept = if gone { kept } else { Kept::UNKNOWN };
+        if let (Some(_), Ok(before)) = (&name, before) {
+            // Who compares the directory's own time later finds that which it had.
+            match sys::set_times(Node::Open(directory.as_fd()), None, Some(before.mtime)) {
+                Ok(()) | Err(_) => {}
+            }
+        }
         known.insert(device, kept);
         kept
     }
