@@ -27,21 +27,21 @@ pub const DIRECTORY_IN_THE_WAY: &str = "a directory is in the way";
 pub fn publish_directory(
     at: BorrowedFd<'_>,
     stager: Stager,
-    (staged, staging): (&OwnedFd, &Staging),
+    (fd, staging): (&OwnedFd, &Staging),
     name: &CStr,
 ) -> sys::Result<Option<Staging>> {
     match sys::rename(at, staging.as_c_str(), at, name, Replace::No) {
         Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => match sys::stat(at, name, Follow::No) {
             Err(Errno::NOENT) => {
-                let make = |holder: &CStr| sys::create_file(staged.as_fd(), holder);
-                let holder = match listing::is_empty(staged)? {
-                    // Where nothing can be made, nothing can be lost.
-                    true => stager.stage(name, make).ok().map(|(_file, holder)| holder),
-                    false => None,
+                let make = |holder: &CStr| sys::create_file(fd.as_fd(), holder);
+                // Where nothing can be made, nothing can be lost.
+                let holder = match listing::is_empty(fd)?.then(|| stager.stage(name, make)) {
+                    Some(Ok((_file, holder))) => Some(holder),
+                    Some(Err(_)) | None => None,
                 };
                 let renamed = sys::rename(at, staging.as_c_str(), at, name, Replace::Yes);
                 if let (Err(_), Some(holder)) = (renamed, &holder) {
-                    sys::unlink(staged.as_fd(), holder.as_c_str())?;
+                    sys::unlink(fd.as_fd(), holder.as_c_str())?;
                 }
                 renamed.map(|()| holder)
             }
