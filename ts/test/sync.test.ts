@@ -957,6 +957,9 @@ it('compares places of two servers, and symlinks with what a store has of them',
   here.put('p/other.rclonelink', 'c');
   const links = await compare('--links', linked, 's3://b/p');
   expect([links.code, links.stdout], links.stderr).toEqual([1, '>fc........ other.rclonelink\n']);
+  // What a symlink leads to is all of it, also where no content of files is read.
+  const sizes = await run(['compare', '-i', '--links', linked, 's3://b/p'], { env: here.env });
+  expect([sizes.code, sizes.stdout], sizes.stderr).toEqual([1, '>fc........ other.rclonelink\n']);
   const without = await compare(linked, 's3://b/p');
   expect([without.code, without.stdout.split('\n').length], without.stderr).toEqual([1, 3]);
 });

@@ -28,7 +28,7 @@ use bulkhaul_engine::tree::selection::{Rules, Selection};
 use bulkhaul_formats::digest::TAIL_BYTES;
 
 use crate::join::{Broken, Join, Met};
-use crate::local::LocalOptions;
+use crate::local::{LINK_SUFFIX, LocalOptions};
 use crate::location::Location;
 use crate::lone::Lone;
 use crate::s3::Config;
@@ -301,11 +301,7 @@ impl Look<'_> {
             (Some(reason), _) => (Outcome::Skipped, Changes::default(), Some(reason)),
             (None, [Some(left), Some(right)]) => {
                 let changes = differing(left, right);
-                let open = if left.kind == Kind::File && changes.is_empty() {
-                    self.options.content != Content::Nothing && left.size > 0
-                } else {
-                    false
-                };
+                let open = left.kind == Kind::File && changes.is_empty() && self.read_from(left) < left.size;
                 if open || self.options.metadata && left.kind == right.kind {
                     return None;
                 }
@@ -322,15 +318,21 @@ impl Look<'_> {
         self.options.hash_size.unwrap_or(TAIL_BYTES)
     }
 
+    /// The byte from which on both contents are read. The text of a symlink is all that it is.
+    fn read_from(&self, entry: &Entry) -> u64 {
+        match self.options.content {
+            _ if self.options.links && entry.key.ends_with(LINK_SUFFIX) => 0,
+            Content::Nothing => entry.size,
+            Content::Tail => entry.size.saturating_sub(self.tail()),
+            Content::Whole => 0,
+        }
+    }
+
     /// Bytes of work that both are.
     fn work(&self, both: &[Option<Entry>; 2]) -> u64 {
-        let size = both.iter().flatten().map(|entry| entry.size).max().unwrap_or(0);
-        let read = match self.options.content {
-            Content::Nothing => 0,
-            Content::Tail => size.min(self.tail()),
-            Content::Whole => size,
-        };
-        read.saturating_add(QUESTION_BYTES)
+        let read = |entry: &Entry| entry.size - self.read_from(entry);
+        let most = both.iter().flatten().map(read).max().unwrap_or(0);
+        most.saturating_add(QUESTION_BYTES)
     }
 
     /// Finds out what the listing did not tell; answers the bytes of work that it was.
@@ -353,11 +355,7 @@ impl Look<'_> {
             changes.insert(otherwise(&kept[0], &kept[1], left.kind));
         }
         if left.kind == Kind::File && !changes.contains(Changes::CONTENT) {
-            let from = match self.options.content {
-                Content::Nothing => left.size,
-                Content::Tail => left.size.saturating_sub(self.tail()),
-                Content::Whole => 0,
-            };
+            let from = self.read_from(left);
             if from < left.size {
                 let sums = [self.sums(0, left, from)?, self.sums(1, right, from)?];
                 let differ = (sums[0].bytes, &sums[0].blake3) != (sums[1].bytes, &sums[1].blake3);
