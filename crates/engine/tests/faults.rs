@@ -406,10 +406,12 @@ fn calls_that_strace_makes_fail() {
         return match trial.copy() {
             Ok(report) => {
                 let said = report.failures.iter().map(|f| f.errno.map_or_else(String::new, symbol));
+                let lost = report.notes.iter().filter(|note| note.lost);
                 say(&format!(
-                    "complete {}, {:?}",
+                    "complete {}, {:?}, lost {:?}",
                     report.is_complete(),
-                    said.collect::<Vec<_>>()
+                    said.collect::<Vec<_>>(),
+                    lost.map(|note| &note.message).collect::<Vec<_>>()
                 ));
             }
             Err(refusal) => say(&format!("refused: {refusal}")),
@@ -468,9 +470,15 @@ fn calls_that_strace_makes_fail() {
                 Some(text)
             } else {
                 let unlike = || complete.then(|| trial.unlike(&wanted)).flatten();
-                unlike()
-                    .or_else(|| trial.spoilt(&wanted))
-                    .or_else(|| trial.not_healed(&wanted))
+                // What was refused of metadata costs no content.
+                let spoilt = || {
+                    if text.contains("lost [\"") {
+                        trial.spoilt_in_content(&wanted)
+                    } else {
+                        trial.spoilt(&wanted)
+                    }
+                };
+                unlike().or_else(spoilt).or_else(|| trial.not_healed(&wanted))
             };
             wrong.extend(what.map(|what| format!("{call} {} {when}: {what}", symbol(errno))));
             trial.clear();

@@ -230,6 +230,9 @@ fn links_that_the_source_has_no_more() {
         to.link("public", "private").link("other", "led");
         source.mode("private", 0o600).mode("public", 0o644);
         source.owner("led", 5, 6).owner("other", 7, 8);
+        for tree in [&source, &to] {
+            tree.time("", 8, 0);
+        }
         let mirror = |dry_run: bool| {
             copy(&[contents(source.path())], to.path(), |o| {
                 (o.verify, o.jobs, o.dry_run) = (verify, jobs, dry_run);
