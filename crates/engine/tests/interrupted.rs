@@ -620,4 +620,14 @@ fn what_held_a_directory_goes() {
     // What is unfinished is a directory.
     let left: Vec<_> = fs::read_dir(real.at("top")).unwrap().map(Result::unwrap).collect();
     assert!(left.iter().all(|entry| entry.path().is_dir()), "{left:?}");
+
+    // Where it can't go it costs nothing of what came, and is told.
+    let kept = scratch.tree("kept");
+    let Some(to) = scratch.faulty(kept.path(), "nounlink=EPERM") else {
+        return;
+    };
+    let copied = copy(&[contents(source.path())], &to, |_| {});
+    assert!(copied.report.failures.is_empty(), "{copied:?}");
+    assert_eq!(copied.notes(), ["left-behind"]);
+    assert_eq!(kept.read("top/sub/a"), b"1");
 }

@@ -678,7 +678,7 @@ pub fn close(worker: &mut Worker<'_>, dir: &Arc<Dir>) {
         let closed = if needed || !made {
             close_twin(worker, dir, index, twin)
         } else {
-            unmake(dir, index, twin)
+            unmake(worker, dir, index, twin)
         };
         match closed {
             Ok(seen) => changes.insert(seen),
@@ -740,7 +740,7 @@ fn close_twin(worker: &mut Worker<'_>, dir: &Arc<Dir>, index: usize, twin: &Twin
     let Some(fd) = dir.twin(index).map_err(|e| Fault::new(Operation::Open, side, e))? else {
         return Ok(Changes::default());
     };
-    let_go(twin, &fd, index)?;
+    let_go(worker, dir, index, (twin, &fd));
     if run.pass.writes() && !twin.fresh {
         leftovers::clear(&fd, || dir.twin_path(index), side, run.stager, &run.desk)?;
     }
@@ -833,13 +833,13 @@ fn close_plainly(
 }
 
 /// A directory that nothing came into goes again.
-fn unmake(dir: &Dir, index: usize, twin: &Twin) -> Result<Changes, Fault> {
+fn unmake(worker: &Worker<'_>, dir: &Dir, index: usize, twin: &Twin) -> Result<Changes, Fault> {
     let fault = |operation, errno| Fault::new(operation, Side::Destination(index), errno);
     if let (true, Some(parent), Presence::Staged(_)) = (twin.fresh, &dir.parent, &twin.presence)
         && let Some(at) = parent.twin(index).map_err(|e| fault(Operation::Open, e))?
     {
         if let Some(fd) = dir.twin(index).map_err(|e| fault(Operation::Open, e))? {
-            let_go(twin, &fd, index)?;
+            let_go(worker, dir, index, (twin, &fd));
         }
         match sys::remove_directory(at.as_fd(), &dir.name) {
             // Somebody else put something in.
@@ -850,12 +850,12 @@ fn unmake(dir: &Dir, index: usize, twin: &Twin) -> Result<Changes, Fault> {
     Ok(Changes::default())
 }
 
-/// Nothing more is to come into a directory that was held.
-fn let_go(twin: &Twin, fd: &OwnedFd, index: usize) -> Result<(), Fault> {
-    let Some(holder) = twin.holder.get() else { return Ok(()) };
+/// Nothing more is to come into a directory that was held. What holds it costs nothing of what came where it can't go.
+fn let_go(worker: &Worker<'_>, dir: &Dir, index: usize, (twin, fd): (&Twin, &OwnedFd)) {
+    let Some(holder) = twin.holder.get() else { return };
     match sys::unlink(fd.as_fd(), holder.as_c_str()) {
-        Ok(()) | Err(Errno::NOENT) => Ok(()),
-        Err(errno) => Err(Fault::new(Operation::Remove, Side::Destination(index), errno)),
+        Ok(()) | Err(Errno::NOENT) => {}
+        Err(errno) => left_behind(worker, || dir.twin_path(index), errno),
     }
 }
 
@@ -877,7 +877,10 @@ pub fn break_off(worker: &Worker<'_>, dir: &Arc<Dir>) {
         let left = dir.twin(index).map_err(fault).and_then(|fd| match fd {
             // The next run adopts it; closing alone would leave the lock to a child that was just started.
             Some(fd) if unfinished => sys::unlock(fd.as_fd()).map_err(fault),
-            Some(fd) => let_go(twin, &fd, index).and_then(|()| give_back(twin, &fd, index)),
+            Some(fd) => {
+                let_go(worker, dir, index, (twin, &fd));
+                give_back(twin, &fd, index)
+            }
             None => Ok(()),
         });
         if let Err(fault) = left {
